@@ -1,0 +1,100 @@
+"""Forward mode: a graph becomes a joint graph that also carries tangents.
+
+The walk: in the order of execution, each node whose inputs have tangents is followed by one node that calls
+its op's JVP. It applies to any graph, a reverse-mode joint graph too: that is forward over reverse, and gives
+Hessian-vector products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from graphrt.autodiff.reverse import carries_gradient, check_names, differentiable_inputs
+from graphrt.autodiff.rules import RuleWriter
+from graphrt.errors import NotDifferentiableError
+from graphrt.inference import Inferred, infer
+from graphrt.ir import Graph, NameScope, Node, Value, format_neighborhood
+from graphrt.ir.dag import between, dependency_graph, needed_for, schedule
+from graphrt.registry import Registry
+
+
+@dataclass(frozen=True)
+class ForwardGraph:
+    """A joint graph and the names of its tangents.
+
+    Attributes:
+        graph: the nodes that are needed, each followed by the node of its tangent. Its inputs are the original
+            ones and one tangent per ``wrt`` value; its outputs are ``of``, then their tangents.
+        seeds: ``wrt`` value to the input that takes its tangent.
+        tangents: value of ``of`` to the output that holds its tangent.
+        all_tangents: every value that has a tangent, to that tangent.
+    """
+
+    graph: Graph
+    seeds: Mapping[str, str]
+    tangents: Mapping[str, str]
+    all_tangents: Mapping[str, str]
+
+
+def forward(
+    graph: Graph, registry: Registry, of: Sequence[str], wrt: Sequence[str], *, inferred: Inferred | None = None
+) -> ForwardGraph:
+    """Makes the joint graph for Jacobian-vector products.
+
+    Args:
+        graph: acyclic and complete; may be a joint graph itself.
+        registry: where the rules are looked up.
+        of: values whose tangents are wanted.
+        wrt: inputs and initializers that get a tangent.
+        inferred: the graph's value types, where the caller has them.
+
+    Raises:
+        InputError: a name in ``of`` or ``wrt`` is not a value of the graph, or cannot carry a tangent.
+        NotDifferentiableError: a rule is missing on the way.
+    """
+    dag = dependency_graph(graph)
+    order = schedule(graph, dag)
+    known = infer(graph, registry, order=order) if inferred is None else inferred
+    check_names(graph, known, of, wrt)
+    active = between(graph, wrt, of, dag)
+    needed = needed_for(graph, [*of, *graph.state_updates.values()], dag)
+    scope = NameScope(graph.names())
+    writer = RuleWriter(graph, registry, known, scope)
+    dots = {w: scope.fresh(f"{w}.dot") for w in wrt}
+    seeds = dict(dots)
+    for i in order:
+        if i in needed:
+            writer.nodes.append(graph.nodes[i])
+            if i in active:
+                _push(writer, graph.nodes[i], dots)
+    tangents = {o: dots.get(o) or writer.zeros_like(o) for o in of}
+    joint = graph.replace(
+        inputs=graph.inputs + tuple(Value(s, known.type(w)) for w, s in seeds.items()),
+        outputs=tuple(Value(o, known.type(o)) for o in of)
+        + tuple(Value(t, known.type(o)) for o, t in tangents.items()),
+        nodes=tuple(writer.joined(())),
+        opset_imports=writer.opset_imports,
+    )
+    return ForwardGraph(joint, seeds, tangents, dots)
+
+
+def _push(writer: RuleWriter, node: Node, dots: dict[str, str]) -> None:
+    """Adds the node that turns the tangents of one node's inputs into those of its outputs."""
+    found = writer.registry.op_of(node, writer.graph)
+    wrt = differentiable_inputs(found, node.inputs, dots, node.attributes.get("segments"))
+    if not wrt:
+        return
+    outputs = [
+        writer.scope.fresh(f"{o}.dot") if o and carries_gradient(writer.known.type(o)) else "" for o in node.outputs
+    ]
+    if not any(outputs):
+        return
+    try:
+        writer.jvp(found, node, wrt, dots, outputs)
+    except NotDifferentiableError as e:
+        plugin = writer.registry.plugin_of("ops", found)
+        raise NotDifferentiableError(
+            f"{e} (plug-in {plugin})\nat node {node.label!r}:\n{format_neighborhood(writer.graph, node)}"
+        ) from None
+    dots.update((o, t) for o, t in zip(node.outputs, outputs, strict=True) if t)

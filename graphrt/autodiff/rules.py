@@ -1,0 +1,183 @@
+"""Writes the derivative nodes of a joint graph: one node calls one rule of one op."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from graphrt.inference import Inferred
+from graphrt.ir import OPSET, Graph, NameScope, Node
+from graphrt.op import Op
+from graphrt.registry import Registry
+from graphrt.types import TensorType, ValueType
+
+DOMAIN = "graphrt"
+
+
+class RuleWriter:
+    """Collects derivative nodes, with names that the graph does not use yet."""
+
+    def __init__(self, graph: Graph, registry: Registry, known: Inferred, scope: NameScope):
+        self.graph, self.registry, self.known, self.scope = graph, registry, known, scope
+        self.nodes: list[Node] = []
+        self._likes: dict[str, Node] = {}
+        self._opsets = dict(graph.opset_imports)
+
+    @property
+    def opset_imports(self) -> dict[str, int]:
+        """What the joint graph imports."""
+        return self._opsets
+
+    def add(self, op_type: str, inputs: Sequence[str], output: str, domain: str = "", **attributes: Any) -> str:
+        """Adds a node with one output, whose final name is returned."""
+        self._opsets.setdefault(domain, 1 if domain else OPSET)
+        name = self.scope.fresh(output)
+        self.nodes.append(Node(op_type, tuple(inputs), (name,), attributes, domain))
+        return name
+
+    def sum(self, parts: Sequence[str], output: str) -> str:
+        """The sum of values of one shape."""
+        return self.add("Sum", parts, output)
+
+    def zeros_like(self, value: str) -> str:
+        """Zeros with the shape and dtype of a value."""
+        return self.add("ZerosLike", [value], f"{value}.zero", DOMAIN)
+
+    def like(self, value: str) -> str:
+        """Shape and dtype of a value, without its memory; shared among all rules that ask."""
+        if value not in self._likes:
+            self._opsets.setdefault(DOMAIN, 1)
+            self._likes[value] = Node("Like", (value,), (self.scope.fresh(f"{value}.like"),), {}, DOMAIN)
+        return self._likes[value].outputs[0]
+
+    def joined(self, before: Iterable[Node]) -> Iterator[Node]:
+        """The nodes of the joint graph: ``before``, then what was written.
+
+        Each `like` comes right after the value it looks at, so that the value is not kept for it.
+        """
+        waiting = dict(self._likes)
+        produced = {o for n in (*self.graph.nodes, *self.nodes) for o in n.outputs}
+        for value in [v for v in waiting if v not in produced]:
+            yield waiting.pop(value)
+        for node in (*before, *self.nodes):
+            yield node
+            for output in node.outputs:
+                if output in waiting:
+                    yield waiting.pop(output)
+
+    def vjp(
+        self, found: Op, node: Node, group: tuple[str, ...], cts: Sequence[str | None], live: set[str]
+    ) -> list[tuple[str, str]]:
+        """Adds the node that calls the VJP rule of some inputs.
+
+        Args:
+            found: the op of ``node``.
+            group: its inputs, as the rule covers them.
+            cts: the cotangent of each output; None where nothing comes back.
+            live: values whose cotangents are wanted.
+
+        Returns:
+            (input value, its cotangent contribution) pairs.
+        """
+        derived = found.derived(f"vjp[{','.join(group)}]")
+        bound = found.bind(node.inputs)
+        targets: list[str] = []
+        for name in group:
+            values = bound[name]
+            targets += values if isinstance(values, tuple) else [values or ""]
+        outputs = tuple(self.scope.fresh(f"{t}.ct") if t and t in live else "" for t in targets)
+        ct_names = _cotangent_names(found, cts)
+        agree = _same_shape(self.known, [*node.outputs[:1], *targets[:1]])
+        self._call(derived, found, node, ct_names, outputs, derived.skippable if agree else frozenset())
+        return [(t, o) for t, o in zip(targets, outputs, strict=True) if o]
+
+    def jvp(
+        self, found: Op, node: Node, wrt: tuple[str, ...], dots: dict[str, str], outputs: Sequence[str]
+    ) -> None:
+        """Adds the node that calls the JVP of some inputs.
+
+        Args:
+            found: the op of ``node``.
+            wrt: its inputs that have tangents.
+            dots: value name to tangent name.
+            outputs: names of the output tangents; ``""`` where none is wanted.
+        """
+        derived = found.derived(f"jvp[{','.join(wrt)}]")
+        bound = found.bind(node.inputs, _segments(node))
+        tangents: dict[str, str | tuple[str, ...]] = {}
+        for name in wrt:
+            values = bound[name]
+            single = not isinstance(values, tuple)
+            found_dots = tuple(dots.get(v, "") for v in ((values,) if single else values))
+            tangents[f"{name}_dot"] = found_dots[0] if single else found_dots
+        agree = bool(derived.skippable) and _same_shape(self.known, [*node.outputs[:1], *node.inputs])
+        self._call(derived, found, node, tangents, tuple(outputs), derived.skippable if agree else frozenset())
+
+    def _call(
+        self,
+        derived: Op,
+        found: Op,
+        node: Node,
+        extra: dict[str, str | tuple[str, ...]],
+        outputs: tuple[str, ...],
+        drop: frozenset[str],
+    ) -> None:
+        bound: dict[str, Any] = found.bind(node.inputs, _segments(node)) | _bind_outputs(found, node)
+        arguments: list[str] = []
+        segments: list[int] = []
+        for param in derived.inputs:
+            chunk = self._argument(param.name, bound, extra, drop)
+            arguments += chunk
+            segments.append(len(chunk))
+        attributes = {k: v for k, v in node.attributes.items() if k in derived.attributes}
+        if sum(p.variadic for p in derived.inputs) > 1:
+            attributes["segments"] = tuple(segments)
+        self.nodes.append(Node(derived.op_type, tuple(arguments), outputs, attributes, node.domain, node.name))
+
+    def _argument(
+        self, name: str, bound: dict[str, Any], extra: dict[str, str | tuple[str, ...]], drop: frozenset[str]
+    ) -> list[str]:
+        if name in drop:
+            return [""]
+        if name in extra:
+            value: Any = extra[name]
+        elif name in bound:
+            value = bound[name]
+        elif name.endswith("_like") and name[:-5] in bound:
+            base = bound[name[:-5]]
+            if isinstance(base, tuple):
+                return [self.like(v) if v else "" for v in base]
+            value = self.like(base) if base else ""
+        else:
+            value = ""
+        return list(value) if isinstance(value, tuple) else [value or ""]
+
+
+def _segments(node: Node) -> Any:
+    return node.attributes.get("segments")
+
+
+def _bind_outputs(found: Op, node: Node) -> dict[str, Any]:
+    if found.variadic_output:
+        fixed = len(found.outputs) - 1
+        return dict(zip(found.outputs[:-1], node.outputs, strict=False)) | {found.outputs[-1]: node.outputs[fixed:]}
+    padded = node.outputs + ("",) * (len(found.outputs) - len(node.outputs))
+    return dict(zip(found.outputs, padded, strict=True))
+
+
+def _cotangent_names(found: Op, cts: Sequence[str | None]) -> dict[str, str | tuple[str, ...]]:
+    names = tuple(c or "" for c in cts)
+    if found.variadic_output:
+        return {"cts": names}
+    padded = names + ("",) * (len(found.outputs) - len(names))
+    return {"ct": padded[0]} | {f"ct_{o}": c for o, c in zip(found.outputs, padded, strict=True)}
+
+
+def _same_shape(known: Inferred, values: Sequence[str]) -> bool:
+    """Whether all these values surely have one shape (known ranks, equal numbers or symbols)."""
+    shapes = [_shape(known.type(v)) for v in values if v]
+    return bool(shapes) and shapes[0] is not None and None not in shapes[0] and all(s == shapes[0] for s in shapes)
+
+
+def _shape(t: ValueType) -> tuple[Any, ...] | None:
+    return t.shape if isinstance(t, TensorType) else None

@@ -1,0 +1,342 @@
+"""What a plug-in can define besides ops: optimizers, schedules, losses, metrics, and the rest.
+
+Each is a small frozen object with a ``name``; most are made by decorating a plain function, and each is
+returned from the hook of its kind (see `graphrt.hookspecs`).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphrt.errors import InputError, PluginError
+from graphrt.ir import Graph, Node
+from graphrt.op import Array, Op
+from graphrt.types import ValueType
+
+if TYPE_CHECKING:
+    import argparse
+
+OPTIMIZER_DOMAIN = "graphrt.optim"
+"""The domain in which each optimizer's update is an op of the training-step graph."""
+
+_LEADING = ("w", "g", "learning_rate", "step")
+
+
+@dataclass(frozen=True, eq=False)
+class OptimizerDefinition:
+    """A kind of optimizer: a pure pair of `init` and update, made by the decorator `optimizer`.
+
+    The update is a plain NumPy function ``(w, g, learning_rate, step, *state; hyperparameters) ->
+    (w_new, *state_new)``. ``w``: float [...], a parameter; ``g``: its gradient; ``learning_rate``: float
+    scalar; ``step``: int64 scalar, 1 at the first update; each state array has a name. Keyword-only
+    parameters are the hyperparameters. Calling the definition configures an `Optimizer`.
+    """
+
+    name: str
+    op: Op
+    state: tuple[str, ...]
+    initial: dict[str, Callable[[Array], Array]] = field(default_factory=dict)
+
+    def init(self, state: str) -> Callable[[Callable[[Array], Array]], Callable[[Array], Array]]:
+        """Decorator: the initial value of one state array from the parameter (default: zeros like it)."""
+        if state not in self.state:
+            raise PluginError(f"optimizer {self.name}: no state {state!r}; there is: {', '.join(self.state) or 'none'}")
+
+        def declare(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
+            self.initial[state] = function
+            return function
+
+        return declare
+
+    def __call__(self, learning_rate: float | Schedule = 1e-2, **hyperparameters: Any) -> Optimizer:
+        """An optimizer with these settings.
+
+        Raises:
+            InputError: a hyperparameter that it does not have, or of another type, or a learning rate that
+                is not a number >= 0.
+        """
+        specs = self.op.attributes
+        for key, value in hyperparameters.items():
+            if key not in specs:
+                raise InputError(f"{self.name} has no hyperparameter {key!r}; it has: {', '.join(specs) or 'none'}")
+            if not isinstance(value, (int, float, bool)):
+                raise InputError(f"{self.name}: {key} is a number, not {value!r}")
+        missing = [s.name for s in specs.values() if s.required and s.name not in hyperparameters]
+        if missing:
+            raise InputError(f"{self.name} needs {', '.join(missing)}")
+        if not callable(learning_rate) and not (np.isfinite(learning_rate) and learning_rate >= 0):
+            raise InputError(f"{self.name}: the learning rate is a number >= 0, not {learning_rate!r}")
+        return Optimizer(self, learning_rate, hyperparameters)
+
+    @property
+    def __doc__(self) -> str:  # type: ignore[override]
+        return self.op.doc
+
+
+@dataclass(frozen=True, eq=False)
+class Optimizer:
+    """An optimizer with its settings: what a `Trainer` takes. Holds no state of its own."""
+
+    definition: OptimizerDefinition
+    learning_rate: float | Schedule
+    hyperparameters: Mapping[str, Any]
+
+    def init(self, w: Array) -> dict[str, Array]:
+        """The initial state for one parameter: state name to array."""
+        d = self.definition
+        return {s: d.initial.get(s, np.zeros_like)(w) for s in d.state}
+
+    def update(self, w: Array, g: Array, state: Mapping[str, Array], step: int) -> tuple[Array, dict[str, Array]]:
+        """One update, pure.
+
+        Args:
+            w: float [...]; the parameter. g: its gradient, same shape and dtype.
+            state: from `init` or the update before.
+            step: 1 for the first update.
+
+        Returns:
+            The new parameter and the new state.
+        """
+        d = self.definition
+        lr = np.asarray(self.rate(step), w.dtype)
+        out = d.op(w, g, lr, np.int64(step), *(state[s] for s in d.state), **self.hyperparameters)
+        w_new, *state_new = out if isinstance(out, (tuple, list)) else (out,)
+        return w_new, dict(zip(d.state, state_new, strict=True))
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step (1 for the first)."""
+        lr = self.learning_rate
+        return float(lr(step)) if callable(lr) else float(lr)
+
+    def __repr__(self) -> str:
+        settings = "".join(f", {k}={v!r}" for k, v in self.hyperparameters.items())
+        return f"{self.definition.name}({self.learning_rate!r}{settings})"
+
+
+def optimizer(name: str, *, state: tuple[str, ...] = ()) -> Callable[[Callable[..., Any]], OptimizerDefinition]:
+    """Decorator: makes an `OptimizerDefinition` of an update function; see there for its parameters.
+
+    Raises:
+        PluginError: the parameters are not ``w, g, learning_rate, step`` and then the state.
+    """
+
+    def make(function: Callable[..., Any]) -> OptimizerDefinition:
+        outputs = ("w_new", *(f"{s}_new" for s in state))
+        made = Op(function, name, domain=OPTIMIZER_DOMAIN, outputs=outputs, nondiff=True)
+        names = tuple(p.name for p in made.inputs)
+        if names != (*_LEADING, *state):
+            raise PluginError(f"optimizer {name}: its positional parameters are {_LEADING + state}, not {names}")
+
+        @made.infer
+        def _(w: ValueType) -> tuple[ValueType, ...]:
+            return (w,) * len(outputs)
+
+        return OptimizerDefinition(name, made, state)
+
+    return make
+
+
+@dataclass(frozen=True, eq=False)
+class ScheduleDefinition:
+    """A kind of learning-rate schedule: ``(step, *, settings) -> learning rate``; calling it binds settings."""
+
+    name: str
+    function: Callable[..., float]
+
+    def __call__(self, *args: Any, **settings: Any) -> Schedule:
+        parameters = list(inspect.signature(self.function).parameters)[1:]
+        settings = dict(zip(parameters, args, strict=False)) | settings
+        unknown = set(settings) - set(parameters)
+        if unknown or len(args) > len(parameters):
+            raise InputError(f"schedule {self.name} has the settings {', '.join(parameters)}")
+        return Schedule(self, settings)
+
+    @property
+    def __doc__(self) -> str:  # type: ignore[override]
+        return self.function.__doc__ or ""
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """A learning-rate schedule with its settings: step (1 for the first) to learning rate."""
+
+    definition: ScheduleDefinition
+    settings: Mapping[str, Any]
+
+    def __call__(self, step: int) -> float:
+        return float(self.definition.function(step, **self.settings))
+
+    def __repr__(self) -> str:
+        return f"{self.definition.name}({', '.join(f'{k}={v!r}' for k, v in self.settings.items())})"
+
+
+def schedule(name: str) -> Callable[[Callable[..., float]], ScheduleDefinition]:
+    """Decorator: makes a `ScheduleDefinition` of ``(step, setting=default, ...) -> float``."""
+    return lambda function: ScheduleDefinition(name, function)
+
+
+@dataclass(frozen=True, eq=False)
+class Loss:
+    """A loss as a piece of graph: ``function(builder, prediction, target) -> scalar value``.
+
+    ``target_dtype`` is the element type of the targets (None: the prediction's own), and ``target_rank``
+    the difference of the target's rank from the prediction's (-1: class labels).
+    """
+
+    name: str
+    function: Callable[..., Any]
+    target_dtype: str | None = None
+    target_rank: int = 0
+
+    @property
+    def __doc__(self) -> str:  # type: ignore[override]
+        return self.function.__doc__ or ""
+
+
+def loss(name: str, **options: Any) -> Callable[[Callable[..., Any]], Loss]:
+    """Decorator: makes a `Loss`; options are its fields."""
+    return lambda function: Loss(name, function, **options)
+
+
+@dataclass(frozen=True, eq=False)
+class Metric:
+    """A figure of merit: ``function(prediction, target) -> float [examples]``, averaged over the examples.
+
+    With ``whole=True`` the function sees all predictions and targets at once and returns a scalar
+    (area under a curve, F1). ``higher_is_better`` tells early stopping which way is up.
+    """
+
+    name: str
+    function: Callable[[Array, Array], Array]
+    higher_is_better: bool = True
+    whole: bool = False
+
+    @property
+    def __doc__(self) -> str:  # type: ignore[override]
+        return self.function.__doc__ or ""
+
+
+def metric(name: str, **options: Any) -> Callable[[Callable[[Array, Array], Array]], Metric]:
+    """Decorator: makes a `Metric`; options are its fields."""
+    return lambda function: Metric(name, function, **options)
+
+
+@dataclass(frozen=True, eq=False)
+class Initializer:
+    """Initial weights: ``function(rng, shape, dtype) -> array``."""
+
+    name: str
+    function: Callable[[np.random.Generator, tuple[int, ...], str], Array]
+
+    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: str = "float32") -> Array:
+        return self.function(rng, shape, dtype)
+
+    @property
+    def __doc__(self) -> str:  # type: ignore[override]
+        return self.function.__doc__ or ""
+
+
+def initializer(name: str) -> Callable[[Callable[..., Array]], Initializer]:
+    """Decorator: makes an `Initializer`."""
+    return lambda function: Initializer(name, function)
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """A graph-to-graph transformation: ``function(graph, registry, **settings) -> graph``.
+
+    It returns the very graph it was given when there is nothing to change.
+    """
+
+    name: str
+    function: Callable[..., Graph]
+
+    def __call__(self, graph: Graph, registry: Any, **settings: Any) -> Graph:
+        return self.function(graph, registry, **settings)
+
+    @property
+    def __doc__(self) -> str:  # type: ignore[override]
+        return self.function.__doc__ or ""
+
+
+def graph_pass(name: str) -> Callable[[Callable[..., Graph]], Pass]:
+    """Decorator: makes a `Pass`."""
+    return lambda function: Pass(name, function)
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """A faster way to do an op's work, chosen when the plan is made.
+
+    Args:
+        name: for listings and reports.
+        op_type, domain: the op it stands in for (a derived one too: ``"Conv.vjp[w]"``).
+        function: same arguments and results as the op's own function.
+        applies: ``(node, input types) -> bool``: whether it serves this node.
+        priority: the highest that applies is chosen.
+    """
+
+    name: str
+    op_type: str
+    function: Callable[..., Any]
+    domain: str = ""
+    applies: Callable[[Node, tuple[ValueType | None, ...]], bool] = lambda node, types: True
+    priority: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Converter:
+    """Reads or writes another file format.
+
+    Args:
+        name: e.g. ``"onnx"``.
+        suffixes: file name endings it serves, e.g. ``(".onnx",)``.
+        load: path to graph, or None if it cannot read. Raises ConversionError.
+        save: (graph, path), or None if it cannot write. Raises ConversionError; writes whole files only.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    load: Callable[[Path], Graph] | None = None
+    save: Callable[[Graph, Path], None] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Engine:
+    """A way to run training in several processes: ``create(**settings)`` gives a reducer (rank, size,
+    allreduce_mean, broadcast, barrier)."""
+
+    name: str
+    create: Callable[..., Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Command:
+    """A verb of the command line.
+
+    Args:
+        name: the verb.
+        help: one line.
+        configure: adds the verb's arguments to its parser.
+        run: the parsed arguments to an exit code (0 success, 1 a bad model or a difference, 2 wrong usage).
+    """
+
+    name: str
+    help: str
+    configure: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
+@dataclass(frozen=True, eq=False)
+class Callback:
+    """Something that watches or steers training: ``create(**settings)`` gives an object with any of the
+    methods of `graphrt.train.callbacks.TrainingCallback`."""
+
+    name: str
+    create: Callable[..., Any]

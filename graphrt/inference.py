@@ -1,0 +1,179 @@
+"""Types of all values of a graph, from the declared ones and the ops' own rules.
+
+Small values that are known before the graph runs (constants, and shape arithmetic over known shapes) are
+computed along the way, so that a ``Reshape`` or ``Slice`` steered by them has a known result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from graphrt.errors import GraphrtError, TypeInferenceError
+from graphrt.ir import Graph, Node, format_neighborhood
+from graphrt.ir.dag import schedule
+from graphrt.op import Op
+from graphrt.registry import Registry
+from graphrt.types import UNKNOWN, TensorType, ValueType, numpy_dtype
+
+SMALL = 256
+"""The most elements a value may have to be computed ahead of time."""
+
+Problem = Callable[[Node, Exception], None]
+
+
+@dataclass
+class Inferred:
+    """What is known of each value: its type, and its array where that is a small constant."""
+
+    types: dict[str, ValueType] = field(default_factory=dict)
+    constants: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)
+
+    def type(self, name: str) -> ValueType:
+        """The type of a value; unknown when nothing is known."""
+        return self.types.get(name, UNKNOWN)
+
+
+def infer(
+    graph: Graph,
+    registry: Registry,
+    *,
+    inputs: Mapping[str, ValueType] | None = None,
+    outer: Inferred | None = None,
+    order: list[int] | None = None,
+    on_error: Problem | None = None,
+    fold_floats: bool = True,
+) -> Inferred:
+    """Infers the type of every value.
+
+    Args:
+        graph: the graph; acyclic.
+        registry: where the ops are looked up. A node whose op is unknown has outputs of declared type.
+        inputs: types of the inputs as they will be fed (default: as declared).
+        outer: what is known outside, for a subgraph.
+        order: positions of the nodes in topological order, where the caller has it.
+        on_error: called with the node and the error instead of raising.
+        fold_floats: whether initializers of float type count as constants (they do not where they are trained).
+
+    Raises:
+        TypeInferenceError: the types of a node's inputs do not fit its op; shows the node in the listing.
+        UnknownOpError: only through ``on_error``; otherwise unknown ops are passed over.
+    """
+    known = Inferred(dict(outer.types), dict(outer.constants)) if outer else Inferred()
+    declared = graph.declared_types()
+    overridable = set(graph.input_names) | set(graph.state_updates)
+    for name, array in graph.initializers.items():
+        known.types[name] = TensorType.of(array)
+        if array.size <= SMALL and name not in overridable and (fold_floats or array.dtype.kind not in "fcV"):
+            known.constants[name] = array
+    for value in graph.inputs:
+        if value.type != UNKNOWN or value.name not in known.types:
+            known.types[value.name] = value.type
+    known.types.update(inputs or {})
+    for index in schedule(graph) if order is None else order:
+        _infer_node(graph, graph.nodes[index], registry, known, declared, on_error)
+    return known
+
+
+def _infer_node(
+    graph: Graph,
+    node: Node,
+    registry: Registry,
+    known: Inferred,
+    declared: Mapping[str, ValueType],
+    on_error: Problem | None,
+) -> None:
+    try:
+        found = registry.op_of(node, graph)
+    except GraphrtError as e:
+        if on_error:
+            on_error(node, e)
+        _note(node, (), known, declared)
+        return
+    try:
+        values = [known.constants.get(i) for i in node.inputs]
+        types = [known.types.get(i, UNKNOWN) if i else None for i in node.inputs]
+        opset = graph.opset_imports.get(node.domain, 0)
+        inferred = found.infer_types(types, node.attributes, values, len(node.outputs), opset)
+        _note(node, inferred, known, declared)
+        _compute(node, found, values, opset, known)
+    except GraphrtError as e:
+        if on_error is None:
+            raise TypeInferenceError(f"{e}\nat node {node.label!r}:\n{format_neighborhood(graph, node)}") from e
+        on_error(node, e)
+        _note(node, (), known, declared)
+
+
+def _note(
+    node: Node, inferred: tuple[ValueType, ...], known: Inferred, declared: Mapping[str, ValueType]
+) -> None:
+    for i, name in enumerate(node.outputs):
+        if name:
+            found = inferred[i] if i < len(inferred) and inferred[i] is not None else UNKNOWN
+            known.types[name] = merge_types(found, declared.get(name, UNKNOWN))
+
+
+def merge_types(inferred: ValueType, declared: ValueType) -> ValueType:
+    """The more precise of two types of one value; what is inferred wins where they differ."""
+    if inferred == UNKNOWN:
+        return declared
+    if not isinstance(inferred, TensorType) or not isinstance(declared, TensorType):
+        return inferred
+    shape = inferred.shape
+    if shape is None:
+        shape = declared.shape
+    elif declared.shape is not None and len(shape) == len(declared.shape):
+        shape = tuple(b if a is None else a for a, b in zip(shape, declared.shape, strict=True))
+    return TensorType(inferred.dtype or declared.dtype, shape)
+
+
+def _compute(node: Node, found: Op, values: list[Any], opset: int, known: Inferred) -> None:
+    """Runs the op ahead of time when everything it reads is a small known array."""
+    if node.op_type == "Like" and node.domain == "graphrt":
+        t = known.type(node.inputs[0])
+        if isinstance(t, TensorType) and t.is_static:
+            shape = _static_shape(t)
+            known.constants[node.outputs[0]] = np.broadcast_to(np.zeros((), numpy_dtype(t.dtype or "")), shape or ())
+        return
+    if node.op_type == "Shape" and not node.domain and len(node.outputs) == 1:
+        shape = _static_shape(known.type(node.inputs[0]))
+        if shape is not None:
+            picked = shape[slice(node.attributes.get("start", 0), node.attributes.get("end"))]
+            known.constants[node.outputs[0]] = np.asarray(picked, np.int64)
+        return
+    if node.op_type == "Size" and not node.domain:
+        shape = _static_shape(known.type(node.inputs[0]))
+        if shape is not None:
+            known.constants[node.outputs[0]] = np.asarray(np.prod(shape, dtype=np.int64))
+        return
+    if "." in node.op_type or "rng" in found.context or any(node.subgraphs()):
+        return
+    if any(v is None and i for v, i in zip(values, node.inputs, strict=True)):
+        return
+    if not all(_is_small(known.type(o)) for o in node.outputs if o):
+        return
+    supplied = {"n_outputs": len(node.outputs), "opset": opset}
+    attributes = dict(node.attributes) | {c: supplied[c] for c in found.context}
+    try:
+        result = found.function(*values, **attributes)
+    except Exception as e:
+        raise TypeInferenceError(f"{found.qualified_name}: {e}") from e
+    results = result if isinstance(result, (tuple, list)) else (result,)
+    for name, r in zip(node.outputs, results, strict=False):
+        if name and isinstance(r, (np.ndarray, np.generic)):
+            known.constants[name] = np.asarray(r)
+
+
+def _static_shape(t: ValueType) -> tuple[int, ...] | None:
+    if isinstance(t, TensorType) and t.shape is not None:
+        dims = tuple(d for d in t.shape if isinstance(d, int))
+        return dims if len(dims) == len(t.shape) else None
+    return None
+
+
+def _is_small(t: ValueType) -> bool:
+    shape = _static_shape(t)
+    return shape is not None and int(np.prod(shape, dtype=np.float64)) <= SMALL

@@ -1,0 +1,181 @@
+"""Loads plug-ins, each on its own, and builds the registry from their hooks once.
+
+The environment variable ``GRAPHRT_PLUGINS`` chooses among the installed plug-ins: unset, all; empty, none;
+else a comma-separated list of entry-point names. What ships with graphrt is always there.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import pluggy
+
+from graphrt import hookspecs
+from graphrt.errors import PluginError
+from graphrt.registry import KINDS, Registry
+
+GROUP = "graphrt"
+BUILTIN = "graphrt.builtin"
+
+
+@dataclass(frozen=True)
+class PluginStatus:
+    """One plug-in as ``graphrt plugins`` shows it.
+
+    ``state`` is ``"ok"``, ``"disabled"`` or ``"failed"``; ``reason`` says why it failed or who disabled it.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    state: str
+    reason: str = ""
+    hooks: tuple[str, ...] = ()
+
+
+class Manager:
+    """The plug-ins of this process and the registry made of them.
+
+    Args:
+        points: entry points to load (default: the installed ones of group ``graphrt``).
+        enabled: names to load, or None for all.
+        disabled: names not to load.
+    """
+
+    def __init__(
+        self,
+        points: Iterable[EntryPoint] | None = None,
+        enabled: Iterable[str] | None = None,
+        disabled: Iterable[str] = (),
+    ):
+        self._hooks = pluggy.PluginManager(GROUP)
+        self._hooks.add_hookspecs(hookspecs)
+        self._status: dict[str, PluginStatus] = {}
+        self._registered: set[str] = set()
+        found = entry_points(group=GROUP) if points is None else points
+        self._points = sorted(found, key=lambda p: p.name)
+        self._enabled = None if enabled is None else set(enabled)
+        self._disabled = set(disabled)
+        self._register(importlib.import_module(BUILTIN), "graphrt")
+        for point in self._points:
+            self._load(point)
+        self.registry = Registry(self._definitions)
+
+    def statuses(self) -> tuple[PluginStatus, ...]:
+        """Every installed plug-in and how it fared; calls all hooks, so that a failing one shows."""
+        for kind in KINDS:
+            self.registry.table(kind)
+        return tuple(self._status.values())
+
+    def failures(self) -> tuple[PluginStatus, ...]:
+        """The plug-ins that failed so far."""
+        return tuple(s for s in self._status.values() if s.state == "failed")
+
+    def _load(self, point: EntryPoint) -> None:
+        dist = point.dist
+        status = PluginStatus(point.name, dist.name if dist else "", dist.version if dist else "", "ok")
+        self._status[point.name] = status
+        if point.name in self._disabled:
+            self._status[point.name] = replace(status, state="disabled", reason="by --disable-plugin")
+            return
+        if self._enabled is not None and point.name not in self._enabled:
+            self._status[point.name] = replace(status, state="disabled", reason="by GRAPHRT_PLUGINS")
+            return
+        try:
+            self._register(point.load(), point.name)
+        except (KeyboardInterrupt, MemoryError):
+            raise
+        except BaseException as e:  # whatever a plug-in raises while it loads, SystemExit too, is its failure alone
+            self._fail(point.name, e)
+            return
+        module = self._hooks.get_plugin(point.name)
+        hooks = tuple(k for k in KINDS if hasattr(module, f"graphrt_register_{k}"))
+        self._status[point.name] = replace(status, hooks=hooks)
+
+    def _register(self, module: Any, name: str) -> None:
+        known = {f"graphrt_register_{k}" for k in KINDS}
+        for attribute in dir(module):
+            marked = getattr(getattr(module, attribute), "graphrt_impl", None)
+            if marked and attribute not in known:
+                raise PluginError(f"{attribute} is no hook of graphrt; there are: {', '.join(sorted(known))}")
+        self._hooks.register(module, name=name)
+
+    def _fail(self, name: str, e: BaseException) -> None:
+        reason = f"{type(e).__name__}: {e}"
+        self._status[name] = replace(self._status[name], state="failed", reason=reason)
+
+    def _definitions(self, kind: str) -> Iterator[tuple[Any, str]]:
+        hook = f"graphrt_register_{kind}"
+        for name, module in sorted(self._hooks.list_name_plugin(), key=lambda item: (item[0] != "graphrt", item[0])):
+            function = getattr(module, hook, None)
+            if function is None or not hasattr(function, "graphrt_impl"):
+                continue
+            if name == "graphrt":
+                yield from ((d, name) for d in function())
+                continue
+            try:
+                given = self._hooks.subset_hook_caller(hook, self._others(module))()
+                definitions = [d for chunk in given for d in _checked(kind, chunk, hook)]
+            except (KeyboardInterrupt, MemoryError):
+                raise
+            except BaseException as e:  # as in _load
+                self._fail(name, e)
+                continue
+            yield from ((d, name) for d in definitions)
+
+    def _others(self, module: Any) -> list[Any]:
+        return [m for m in self._hooks.get_plugins() if m is not module]
+
+
+def _checked(kind: str, chunk: Any, hook: str) -> list[Any]:
+    wanted = _class_of(kind)
+    definitions = list(chunk)
+    for d in definitions:
+        if not isinstance(d, wanted):
+            raise PluginError(f"{hook} returned {d!r}, which is no {wanted.__name__}")
+    return definitions
+
+
+@lru_cache(maxsize=None)
+def _class_of(kind: str) -> type:
+    annotation = inspect.get_annotations(getattr(hookspecs, f"graphrt_register_{kind}"), eval_str=True)["return"]
+    found: type = annotation.__args__[0]
+    return found
+
+
+_disabled_names: tuple[str, ...] = ()
+_current: Manager | None = None
+
+
+def disable_plugins(names: Iterable[str]) -> None:
+    """Leaves these plug-ins out; call it before anything is loaded (the command line does).
+
+    Raises:
+        PluginError: the plug-ins are loaded already.
+    """
+    global _disabled_names
+    if _current is not None:
+        raise PluginError("plug-ins are loaded already; disable them first, or set GRAPHRT_PLUGINS")
+    _disabled_names = tuple(names)
+
+
+def get_manager() -> Manager:
+    """The manager of this process, made on first use."""
+    global _current
+    if _current is None:
+        chosen = os.environ.get("GRAPHRT_PLUGINS")
+        enabled = None if chosen is None else [n.strip() for n in chosen.split(",") if n.strip()]
+        _current = Manager(enabled=enabled, disabled=_disabled_names)
+    return _current
+
+
+def get_registry() -> Registry:
+    """The registry of this process, made on first use."""
+    return get_manager().registry

@@ -1,0 +1,58 @@
+"""The built-in ops, one file per family; value and derivative rules side by side."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+
+from graphrt.op import Op
+
+FAMILIES = (
+    "activations",
+    "arithmetic",
+    "arrange",
+    "axis_normalization",
+    "batch_normalization",
+    "casts",
+    "convolution",
+    "cumulative",
+    "dropout",
+    "einsum",
+    "elementary",
+    "extrema",
+    "gemm",
+    "generators",
+    "global_pooling",
+    "group_normalization",
+    "indexing",
+    "joining",
+    "legacy",
+    "linalg",
+    "logic",
+    "losses",
+    "normalization",
+    "padding",
+    "piecewise",
+    "pointwise_losses",
+    "pooling",
+    "ranking",
+    "rectifiers",
+    "reduction",
+    "reduction_norms",
+    "resize",
+    "rounding",
+    "sampling",
+    "scatter",
+    "selection",
+    "shape",
+    "slicing",
+    "softmax",
+    "unique",
+)
+"""The modules of this folder that define ops, each in its tuple ``OPS``."""
+
+
+def builtin_ops() -> Iterator[Op]:
+    """Every built-in op, every version."""
+    for family in FAMILIES:
+        yield from importlib.import_module(f"graphrt.ops.{family}").OPS

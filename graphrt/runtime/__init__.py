@@ -1,0 +1,1 @@
+"""Plans, the interpreter, and sessions."""

@@ -1,0 +1,136 @@
+"""The interpreter: a plan, the context of a run, and the flat loop that walks the one with the other.
+
+Invariants of a plan: steps are in an order of execution; every value lives in a slot (slot 0 is None, for
+absent inputs; slot 1 holds the `RunContext`; slot -1 takes outputs nobody wants); a slot is released by the
+last step that reads it, unless it holds an output or a state update.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from graphrt.errors import ExecutionError, GraphrtError
+from graphrt.ir import Graph, Node, format_neighborhood
+from graphrt.types import ValueType
+
+ABSENT, CONTEXT_SLOT = 0, 1
+
+
+@dataclass(slots=True)
+class Step:
+    """One call: ``slots[output] = call(*slots[inputs])``.
+
+    ``output`` is the slot of a single output, or -1 when ``outputs`` lists several; an unwanted output goes
+    to slot -1.
+    """
+
+    call: Callable[..., Any]
+    inputs: tuple[int, ...]
+    output: int
+    outputs: tuple[int, ...]
+    release: tuple[int, ...]
+    node: Node
+
+
+@dataclass(slots=True)
+class Plan:
+    """Steps and slots for one graph; see the module's text for the invariants.
+
+    Attributes:
+        graph: what is computed.
+        steps: the flat list that the interpreter walks.
+        slots: initial content: constants in place, None elsewhere.
+        feeds: value name to slot, for inputs and initializers the steps read.
+        fetches: output name to slot.
+        updates: initializer to the slot of its next value.
+        types: what is known of each value.
+    """
+
+    graph: Graph
+    steps: list[Step]
+    slots: list[Any]
+    feeds: dict[str, int]
+    fetches: dict[str, int]
+    updates: dict[str, int]
+    types: Mapping[str, ValueType]
+
+
+Watch = Callable[[Plan, Step, list[Any]], None]
+
+
+@dataclass(slots=True)
+class RunContext:
+    """One run's random state and watcher.
+
+    Args:
+        seed, step, worker: together with a node's key they determine what the node draws.
+        watch: called after each step with the plan, the step and the slots.
+    """
+
+    seed: int = 0
+    step: int = 0
+    worker: int = 0
+    watch: Watch | None = None
+
+    def generator(self, key: int) -> np.random.Generator:
+        """The generator of the node with this key, the same for the same seed, step and worker."""
+        return np.random.default_rng([self.seed, key, self.step, self.worker])
+
+    def failed(self, plan: Plan, step: Step, slots: list[Any], cause: Exception) -> None:
+        """Raises an ExecutionError that shows the node that failed and what it was given."""
+        if isinstance(cause, ExecutionError):
+            raise cause
+        given = ", ".join(
+            f"{name or '_'}: {_describe(slots[slot])}"
+            for name, slot in zip(step.node.inputs, step.inputs[-len(step.node.inputs) :] or (), strict=False)
+        )
+        kind = "" if isinstance(cause, (GraphrtError, ValueError)) else f"{type(cause).__name__}: "
+        raise ExecutionError(
+            f"node {step.node.label!r} ({step.node.qualified_op}) failed: {kind}{cause}\n"
+            f"  inputs: {given}\n{format_neighborhood(plan.graph, step.node)}"
+        ) from cause
+
+
+def execute(plan: Plan, given: Mapping[str, Any], context: RunContext) -> list[Any]:
+    """Walks the steps of a plan: the interpreter.
+
+    Args:
+        plan: what to do.
+        given: an array for every name in ``plan.feeds``.
+        context: what random ops draw from.
+
+    Returns:
+        The slots, of which those of the outputs and state updates are filled.
+
+    Raises:
+        ExecutionError: an op failed.
+    """
+    slots = plan.slots.copy()
+    slots[CONTEXT_SLOT] = context
+    for name, slot in plan.feeds.items():
+        slots[slot] = given[name]
+    slots.append(None)  # slot -1 takes the outputs nobody wants
+    watch = context.watch
+    for step in plan.steps:
+        try:
+            result = step.call(*[slots[i] for i in step.inputs])
+            if step.output >= 0:
+                slots[step.output] = result
+            else:
+                for slot, value in zip(step.outputs, result, strict=False):
+                    slots[slot] = value
+        except Exception as e:
+            context.failed(plan, step, slots, e)
+        if watch is not None:
+            watch(plan, step, slots)
+        for slot in step.release:
+            slots[slot] = None
+    return slots
+
+
+def _describe(x: Any) -> str:
+    return f"{x.dtype}{list(x.shape)}" if hasattr(x, "dtype") else type(x).__name__

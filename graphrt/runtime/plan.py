@@ -1,0 +1,220 @@
+"""Makes a `Plan`: what the interpreter does for one graph and one signature of inputs, decided once."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from graphrt.errors import GraphError, UnknownOpError
+from graphrt.inference import Inferred, infer
+from graphrt.ir import Graph, Node, format_neighborhood
+from graphrt.ir.dag import dependency_graph, needed_for, schedule
+from graphrt.op import Array, Op
+from graphrt.registry import Registry
+from graphrt.runtime.interpreter import ABSENT, CONTEXT_SLOT, Plan, RunContext, Step, execute
+from graphrt.types import UNKNOWN, ValueType
+
+
+def make_plan(
+    graph: Graph,
+    registry: Registry,
+    *,
+    inputs: Mapping[str, ValueType] | None = None,
+    captured: Sequence[str] = (),
+    outer: Inferred | None = None,
+) -> Plan:
+    """Plans a graph for inputs of given types.
+
+    Nodes that nothing needs are left out; values that only depend on constants and known shapes are
+    computed now. Initializers of float type may change between runs (training) and are not folded.
+
+    Args:
+        graph: what to run.
+        registry: where ops and kernels are looked up.
+        inputs: types of the inputs as they will be fed.
+        captured: outer values a subgraph reads; they are fed like inputs.
+        outer: what is known of those.
+
+    Raises:
+        GraphError, UnknownOpError, TypeInferenceError: the graph cannot run.
+    """
+    dag = dependency_graph(graph)
+    order = schedule(graph, dag)
+    known = infer(graph, registry, inputs=inputs, outer=outer, order=order, fold_floats=False)
+    targets = [*graph.output_names, *graph.state_updates.values()]
+    folded = {i for i in order if _is_folded(graph.nodes[i], known)}
+    dag.remove_edges_from([(a, b) for b in folded for a in list(dag.predecessors(b))])
+    wanted = needed_for(graph, targets, dag)
+    run = [i for i in order if i in wanted and i not in folded]
+    return _Planner(graph, registry, known).plan([graph.nodes[i] for i in run], targets, captured)
+
+
+def _is_folded(node: Node, known: Inferred) -> bool:
+    return bool(node.outputs) and all(o in known.constants for o in node.outputs if o)
+
+
+class _Planner:
+    def __init__(self, graph: Graph, registry: Registry, known: Inferred):
+        self.graph, self.registry, self.known = graph, registry, known
+        self.slots: list[Any] = [None, None]
+        self.slot_of: dict[str, int] = {}
+        self.kernels = _kernels_by_op(registry)
+
+    def slot(self, name: str) -> int:
+        """The slot of a value, made on first use; a folded constant is put in place."""
+        if not name:
+            return ABSENT
+        if name not in self.slot_of:
+            self.slot_of[name] = len(self.slots)
+            self.slots.append(self.known.constants.get(name))
+        return self.slot_of[name]
+
+    def plan(self, nodes: list[Node], targets: Iterable[str], captured: Sequence[str]) -> Plan:
+        graph = self.graph
+        leaves = {*graph.input_names, *graph.initializers, *captured}
+        last_use = {name: i for i, n in enumerate(nodes) for name in n.free_inputs()}
+        produced_by = {o: i for i, n in enumerate(nodes) for o in n.outputs if o}
+        last_use.update((name, max(last_use.get(name, i), i)) for name, i in produced_by.items())
+        kept = set(targets)
+        dying: dict[int, list[str]] = {}
+        for name, i in last_use.items():
+            if name not in kept and name not in leaves and name in produced_by:
+                dying.setdefault(i, []).append(name)
+        self._check_defined(nodes, leaves | set(produced_by))
+        steps = [self._step(n, dying.get(i, ())) for i, n in enumerate(nodes)]
+        fetches = {o: self.slot(o) for o in graph.output_names}
+        updates = {k: self.slot(v) for k, v in graph.state_updates.items()}
+        feeds = {n: s for n, s in self.slot_of.items() if n in leaves and self.slots[s] is None}
+        return Plan(graph, steps, self.slots, feeds, fetches, updates, self.known.types)
+
+    def _check_defined(self, nodes: Sequence[Node], defined: set[str]) -> None:
+        for node in nodes:
+            for name in node.free_inputs():
+                if name not in defined and name not in self.known.constants:
+                    raise GraphError(
+                        f"node {node.label!r} reads {name!r}, which nothing produces; name an existing value "
+                        f"or add the node that makes it:\n{format_neighborhood(self.graph, node)}"
+                    )
+        for name in (*self.graph.output_names, *self.graph.state_updates.values()):
+            if name not in defined and name not in self.known.constants:
+                raise GraphError(f"the output {name!r} of graph {self.graph.name!r} is produced by nothing")
+
+    def _step(self, node: Node, dying: Iterable[str]) -> Step:
+        try:
+            found = self.registry.op_of(node, self.graph)
+        except UnknownOpError as e:
+            raise UnknownOpError(f"{e}\nat node {node.label!r}:\n{format_neighborhood(self.graph, node)}") from None
+        call, inputs = self._call(found, node)
+        outputs = tuple(self.slot(o) if o else -1 for o in node.outputs)
+        single = outputs[0] if len(found.outputs) == 1 and not found.variadic_output and outputs else -1
+        release = tuple(self.slot(name) for name in dying)
+        return Step(call, inputs, single, outputs if single < 0 else (), release, node)
+
+    def _call(self, found: Op, node: Node) -> tuple[Callable[..., Any], tuple[int, ...]]:
+        """The function of a node with its attributes bound, and the slots it takes."""
+        inputs = tuple(self.slot(i) for i in node.inputs)
+        function = self._kernel(found, node) or found.function
+        attributes: dict[str, Any] = {k: v for k, v in node.attributes.items() if k != "segments"}
+        supplied = {"n_outputs": len(node.outputs), "opset": self.graph.opset_imports.get(node.domain, 0)}
+        attributes.update((c, supplied[c]) for c in found.context if c in supplied)
+        found.bind(node.inputs, node.attributes.get("segments"))
+        if any(node.subgraphs()):
+            return self._with_bodies(function, node, attributes, inputs)
+        call = partial(function, **attributes) if attributes else function
+        if found.grouped:
+            call = _grouping(call, found, len(inputs), node.attributes.get("segments"))
+        if "rng" in found.context:
+            key = zlib.crc32(node.label.encode())
+            return _drawing(call, key), (CONTEXT_SLOT, *inputs)
+        return call, inputs
+
+    def _kernel(self, found: Op, node: Node) -> Callable[..., Any] | None:
+        candidates = self.kernels.get((found.domain, found.op_type))
+        if not candidates:
+            return None
+        types = tuple(self.known.types.get(i, UNKNOWN) if i else None for i in node.inputs)
+        fitting = [k for k in candidates if k.applies(node, types)]
+        return max(fitting, key=lambda k: k.priority).function if fitting else None
+
+    def _with_bodies(
+        self, function: Callable[..., Any], node: Node, attributes: dict[str, Any], inputs: tuple[int, ...]
+    ) -> tuple[Callable[..., Any], tuple[int, ...]]:
+        """For ops with subgraphs: each body becomes a function of its inputs, closed over what it captures."""
+        captured = tuple(dict.fromkeys(c for g in node.subgraphs() for c in g.captured()))
+        count = len(inputs)
+
+        def body(graph: Graph) -> Body:
+            opsets = dict(self.graph.opset_imports) | dict(graph.opset_imports)
+            plan = make_plan(graph.replace(opset_imports=opsets), self.registry, captured=captured, outer=self.known)
+            return Body(plan, captured)
+
+        bodies: dict[str, Any] = {}
+        for key, value in attributes.items():
+            if isinstance(value, Graph):
+                bodies[key] = body(value)
+            elif isinstance(value, tuple) and any(isinstance(v, Graph) for v in value):
+                bodies[key] = tuple(body(v) for v in value)
+        plain = {k: v for k, v in attributes.items() if k not in bodies}
+
+        def call(context: RunContext, *arrays: Array) -> Any:
+            outer = dict(zip(captured, arrays[count:], strict=True))
+            closed = {
+                k: tuple(b.closed(outer, context) for b in v) if isinstance(v, tuple) else v.closed(outer, context)
+                for k, v in bodies.items()
+            }
+            return function(*arrays[:count], **plain, **closed)
+
+        return call, (CONTEXT_SLOT, *inputs, *(self.slot(c) for c in captured))
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A planned subgraph. `closed` over outer values it is a function of its inputs, returning a tuple."""
+
+    plan: Plan
+    captured: tuple[str, ...]
+
+    def closed(self, outer: Mapping[str, Array], context: RunContext) -> Callable[..., tuple[Any, ...]]:
+        """The subgraph as a function of its inputs."""
+        plan = self.plan
+        names = plan.graph.input_names
+        weights = {k: v for k, v in plan.graph.initializers.items() if k in plan.feeds}
+
+        def run(*arrays: Array) -> tuple[Any, ...]:
+            given = {**weights, **outer, **dict(zip(names, arrays, strict=True))}
+            slots = execute(plan, given, context)
+            return tuple(slots[s] for s in plan.fetches.values())
+
+        return run
+
+
+def _kernels_by_op(registry: Registry) -> dict[tuple[str, str], list[Any]]:
+    found: dict[tuple[str, str], list[Any]] = {}
+    for kernel in registry.table("kernels").values():
+        found.setdefault((kernel.domain, kernel.op_type), []).append(kernel)
+    return found
+
+
+def _drawing(call: Callable[..., Any], key: int) -> Callable[..., Any]:
+    """A random op's call: takes the context first, and draws from a generator keyed by the node."""
+
+    def draw(context: RunContext, *arrays: Array) -> Any:
+        return call(*arrays, rng=context.generator(key))
+
+    return draw
+
+
+def _grouping(call: Callable[..., Any], found: Op, count: int, segments: Any) -> Callable[..., Any]:
+    """A rule's call: gathers the node's flat inputs into the tuples that variadic parameters take."""
+    positions = found.bind(range(count), segments)
+    spans = [(p.variadic, positions[p.name]) for p in found.inputs]
+
+    def grouped(*arrays: Array) -> Any:
+        return call(
+            *(tuple(arrays[i] for i in at) if many else None if at is None else arrays[at] for many, at in spans)
+        )
+
+    return grouped

@@ -1,0 +1,356 @@
+"""`Session`: runs and differentiates one graph."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from graphrt.autodiff import forward, reverse
+from graphrt.autodiff.linearize import split_at
+from graphrt.errors import InputError
+from graphrt.ir import Graph, Value
+from graphrt.ir.dag import schedule
+from graphrt.manager import get_registry
+from graphrt.op import Array
+from graphrt.passes.mode import set_mode
+from graphrt.registry import Registry
+from graphrt.runtime.feeds import check_feeds, signature, types_of
+from graphrt.runtime.interpreter import Plan, RunContext, execute
+from graphrt.runtime.observers import Observer, watch_with
+from graphrt.runtime.plan import make_plan
+from graphrt.types import TensorType, is_differentiable
+
+Arrays = dict[str, Any]
+PLANS = 32
+"""How many plans a session keeps; the least recently used goes first."""
+
+
+class Session:
+    """Runs a graph forward and differentiates it.
+
+    The arrays a session returns are the caller's to keep. The weights start as the graph's initializers;
+    ``parameters`` holds the current ones, and after each run the graph's state updates (running statistics)
+    are written there.
+
+    Args:
+        graph: what to run.
+        mode: ``"infer"`` or ``"train"`` switches ops such as Dropout and BatchNormalization; None leaves the
+            graph as it is.
+        observers: objects that watch each node (see `graphrt.runtime.observers`).
+        seed: of random ops. Each call advances ``step``, so that the next draws differ; set ``step`` back to
+            repeat.
+        registry: where ops are looked up (default: what is installed).
+
+    Raises:
+        InputError: an unknown mode.
+
+    >>> from graphrt.ir.builder import GraphBuilder
+    >>> b = GraphBuilder(dtype="float64")
+    >>> x, y = b.input("x", "float64", []), b.input("y", "float64", [])
+    >>> b.output(x * y + b.Sin(x), "f")
+    >>> session = Session(b.build())
+    >>> value, gradient = session.value_and_grad({"x": 3.0, "y": 0.0}, wrt=["y"])
+    >>> float(gradient["y"])
+    3.0
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        mode: str | None = None,
+        *,
+        observers: Iterable[Observer] = (),
+        seed: int = 0,
+        registry: Registry | None = None,
+    ):
+        self.registry = get_registry() if registry is None else registry
+        self.graph = graph if mode is None else set_mode(graph, self.registry, mode=mode)
+        self.parameters: Arrays = dict(graph.initializers)
+        self.observers = tuple(observers)
+        self.seed, self.step, self.worker = seed, 0, 0
+        self._graphs: dict[Any, Any] = {}
+        self._plans: OrderedDict[Any, Plan] = OrderedDict()
+
+    def run(self, inputs: Mapping[str, Any] | None = None, outputs: Sequence[str] | None = None) -> Arrays:
+        """Runs the graph forward.
+
+        Args:
+            inputs: input name to array (or number, or nested list) of the declared type.
+            outputs: names of the values wanted (default: the graph's outputs); any value may be named.
+
+        Returns:
+            Value name to array, in the order asked for.
+
+        Raises:
+            InputError: an input is missing, unknown, or of another type than declared.
+            ExecutionError: an op failed; the message shows the node.
+        """
+        graph = self.graph if outputs is None else self._derived(("run", *outputs), lambda: self._fetching(outputs))
+        return self._run(("run", outputs and tuple(outputs)), graph, check_feeds(self.graph, inputs or {}))
+
+    def value_and_grad(
+        self, inputs: Mapping[str, Any] | None = None, of: str | None = None, wrt: Sequence[str] | None = None
+    ) -> tuple[Any, Arrays]:
+        """A scalar value of the graph and its gradient, by reverse mode.
+
+        Args:
+            inputs: as for `run`.
+            of: the value to differentiate (default: the only output).
+            wrt: inputs and initializers (default: the trainable set, every float initializer that is not
+                a running statistic).
+
+        Returns:
+            The value (one element), and name to gradient: float, shape and dtype of the value itself; zeros
+            where the value does not depend on it.
+
+        Raises:
+            InputError: as for `run`; or the value has more than one element, or ``wrt`` cannot be differentiated.
+            NotDifferentiableError: an op on the way has no rule.
+        """
+        of = self._only_output() if of is None else of
+        names = self.trainable() if wrt is None else tuple(wrt)
+        key = ("grad", of, names)
+        joint = self._derived(key, lambda: reverse(self.graph, self.registry, [of], names, keep_outputs=False))
+        feeds = check_feeds(self.graph, inputs or {})
+        plan_feeds = dict(feeds)
+        seed = joint.seeds[of]
+        plan_feeds[seed] = np.ones(*self._seed_like(of, key, feeds))
+        out = self._run(key, joint.graph, plan_feeds)
+        value = out[of]
+        if np.size(value) != 1:
+            raise InputError(
+                f"{of!r} has shape {list(np.shape(value))}; a gradient is of one number: use vjp or jacobian, or sum it first"
+            )
+        return value, {w: out[g] for w, g in joint.gradients.items()}
+
+    def vjp(
+        self, inputs: Mapping[str, Any] | None = None, wrt: Sequence[str] | None = None, of: Sequence[str] | None = None
+    ) -> tuple[Arrays, Callable[[Mapping[str, Any]], Arrays]]:
+        """Runs forward, and returns the pullback: cotangents of outputs to cotangents of ``wrt``.
+
+        Args:
+            inputs: as for `run`.
+            wrt: as for `value_and_grad`.
+            of: the values whose cotangents the pullback takes (default: the outputs that are floats).
+
+        Returns:
+            The outputs, and ``pullback({output: cotangent}) -> {name: cotangent}``; an output left out has
+            cotangent zero. The pullback may be called many times.
+        """
+        names = self.trainable() if wrt is None else tuple(wrt)
+        values = self._float_outputs() if of is None else tuple(of)
+        key = ("vjp", values, names)
+        joint = self._derived(key, lambda: reverse(self.graph, self.registry, values, names, keep_outputs=False))
+        split = self._derived((*key, "split"), lambda: split_at(joint.graph, tuple(joint.seeds.values())))
+        early = self._run((*key, "first"), split.first, check_feeds(self.graph, inputs or {}))
+        outputs = {o: early[o] for o in values}
+        residuals = {r: early[r] for r in split.residuals if r in early}
+        given = check_feeds(self.graph, inputs or {})
+        residuals.update((r, given[r]) for r in split.residuals if r in given)
+
+        def pullback(cotangents: Mapping[str, Any]) -> Arrays:
+            _check_tangents(cotangents, outputs, "output")
+            seeds = {
+                s: np.zeros_like(outputs[o]) if o not in cotangents else np.asarray(cotangents[o], outputs[o].dtype)
+                for o, s in joint.seeds.items()
+            }
+            late = self._run((*key, "second"), split.second, residuals | seeds, advance=False)
+            return {w: (late if g in late else early)[g] for w, g in joint.gradients.items()}
+
+        return outputs, pullback
+
+    def jvp(
+        self, inputs: Mapping[str, Any], tangents: Mapping[str, Any], of: Sequence[str] | None = None
+    ) -> tuple[Arrays, Arrays]:
+        """Runs forward and pushes tangents along, by forward mode.
+
+        Args:
+            inputs: as for `run`.
+            tangents: input or initializer name to tangent: float, shape of the value.
+            of: the values wanted (default: the outputs that are floats).
+
+        Returns:
+            The values, and their tangents.
+        """
+        wrt, values = tuple(tangents), self._float_outputs() if of is None else tuple(of)
+        key = ("jvp", values, wrt)
+        joint = self._derived(key, lambda: forward(self.graph, self.registry, values, wrt))
+        feeds = check_feeds(self.graph, inputs or {})
+        primal = {w: np.asarray(feeds.get(w, self.parameters.get(w))) for w in wrt}
+        _check_tangents(tangents, primal, "value")
+        seeds = {s: np.asarray(tangents[w], primal[w].dtype) for w, s in joint.seeds.items()}
+        out = self._run(key, joint.graph, feeds | seeds)
+        return {o: out[o] for o in values}, {o: out[t] for o, t in joint.tangents.items()}
+
+    def jacobian(
+        self, inputs: Mapping[str, Any] | None = None, of: str | None = None, wrt: str | None = None, mode: str = "auto"
+    ) -> Array:
+        """The matrix of all partial derivatives of one value by another.
+
+        Args:
+            inputs: as for `run`.
+            of: the value (default: the only output).
+            wrt: the input or initializer (default: the only input).
+            mode: ``"reverse"`` (row by row), ``"forward"`` (column by column), or ``"auto"``: what takes fewer.
+
+        Returns:
+            float, shape of ``of`` followed by shape of ``wrt``.
+        """
+        if mode not in ("auto", "reverse", "forward"):
+            raise InputError(f"mode is 'auto', 'reverse' or 'forward', not {mode!r}")
+        of = self._only_output() if of is None else of
+        if wrt is None:
+            if len(self.graph.inputs) != 1:
+                raise InputError(f"name wrt=: the graph has the inputs {', '.join(self.graph.input_names) or 'none'}")
+            wrt = self.graph.input_names[0]
+        feeds = check_feeds(self.graph, inputs or {})
+        if wrt not in feeds and wrt not in self.parameters:
+            raise InputError(f"{wrt!r} is no input or initializer of the graph")
+        x = np.asarray(feeds.get(wrt, self.parameters.get(wrt)))
+        step = self.step
+        outputs, pullback = self.vjp(feeds, [wrt], [of])
+        y = np.asarray(outputs[of])
+        if mode == "reverse" or (mode == "auto" and y.size <= x.size):
+            rows = [pullback({of: b})[wrt] for b in _basis(y)]
+            return np.reshape(np.array(rows, y.dtype), y.shape + x.shape)
+        columns = []
+        for b in _basis(x):
+            self.step = step
+            columns.append(self.jvp(feeds, {wrt: b}, [of])[1][of])
+        stacked = np.reshape(np.array(columns, y.dtype), x.shape + y.shape)
+        return np.moveaxis(stacked, range(x.ndim), range(y.ndim, y.ndim + x.ndim))
+
+    def hvp(
+        self, inputs: Mapping[str, Any] | None = None, vector: Mapping[str, Any] | None = None, of: str | None = None
+    ) -> tuple[Arrays, Arrays]:
+        """Hessian-vector product of a scalar value, by forward mode over reverse mode.
+
+        Args:
+            inputs: as for `run`.
+            vector: name to direction, float, shape of the value; these names are also what is differentiated.
+            of: the scalar (default: the only output).
+
+        Returns:
+            The gradient, and the Hessian times the vector, each by name.
+        """
+        of, vector = self._only_output() if of is None else of, vector or {}
+        wrt = tuple(vector)
+        key = ("hvp", of, wrt)
+        joint = self._derived(key, lambda: reverse(self.graph, self.registry, [of], wrt, keep_outputs=False))
+        over = self._derived(
+            (*key, "forward"),
+            lambda: forward(joint.graph, self.registry, tuple(joint.gradients.values()), wrt),
+        )
+        feeds = check_feeds(self.graph, inputs or {})
+        primal = {w: np.asarray(feeds.get(w, self.parameters.get(w))) for w in wrt}
+        _check_tangents(vector, primal, "value")
+        seeds = {s: np.asarray(vector[w], primal[w].dtype) for w, s in over.seeds.items()}
+        one = np.ones(*self._seed_like(of, key, feeds))
+        out = self._run((*key, "forward"), over.graph, feeds | seeds | {joint.seeds[of]: one})
+        gradient = {w: out[g] for w, g in joint.gradients.items()}
+        return gradient, {w: out[over.tangents[g]] for w, g in joint.gradients.items()}
+
+    def trainable(self) -> tuple[str, ...]:
+        """Names of the float initializers that are not running statistics: the default of ``wrt``."""
+        fixed = set(self.graph.state_updates) | set(self.graph.input_names)
+        return tuple(
+            k for k, a in self.graph.initializers.items() if k not in fixed and is_differentiable(TensorType.of(a).dtype)
+        )
+
+    def plan(self, inputs: Mapping[str, Any] | None = None) -> Plan:
+        """The plan that `run` would walk for these inputs."""
+        return self._plan(("run", None), self.graph, check_feeds(self.graph, inputs or {}))
+
+    def execution_order(self) -> list[int]:
+        """Positions of the graph's nodes in an order of execution."""
+        order: list[int] = self._derived("order", lambda: schedule(self.graph))
+        return order
+
+    # ---- inner workings ------------------------------------------------------------------------------
+
+    def _run(self, key: Any, graph: Graph, feeds: Arrays, advance: bool = True) -> Arrays:
+        plan = self._plan(key, graph, feeds)
+        context = RunContext(self.seed, self.step, self.worker, watch_with(self.observers))
+        given = {n: feeds[n] if n in feeds else self.parameters[n] for n in plan.feeds}
+        slots = execute(plan, given, context)
+        self.step += advance
+        for name, slot in plan.updates.items():
+            self.parameters[name] = np.asarray(slots[slot])
+        borrowed = {id(a) for a in (*given.values(), *plan.slots)}
+        return {name: _owned(slots[slot], borrowed) for name, slot in plan.fetches.items()}
+
+    def _plan(self, key: Any, graph: Graph, feeds: Arrays) -> Plan:
+        signed = (key, signature(feeds))
+        plan = self._plans.get(signed)
+        if plan is None:
+            plan = self._plans[signed] = make_plan(graph, self.registry, inputs=types_of(graph, feeds))
+            if len(self._plans) > PLANS:
+                self._plans.popitem(last=False)
+        else:
+            self._plans.move_to_end(signed)
+        return plan
+
+    def _derived(self, key: Any, make: Callable[[], Any]) -> Any:
+        if key not in self._graphs:
+            self._graphs[key] = make()
+        return self._graphs[key]
+
+    def _fetching(self, outputs: Sequence[str]) -> Graph:
+        known = {v.name: v for v in self.graph.outputs}
+        for name in outputs:
+            if name not in known and name not in self.graph.names():
+                raise InputError(f"the graph has no value {name!r}; its outputs are: {', '.join(known)}")
+        return self.graph.replace(outputs=tuple(known.get(o, Value(o)) for o in outputs))
+
+    def _only_output(self) -> str:
+        if len(self.graph.outputs) != 1:
+            raise InputError(f"name of=: the graph has the outputs {', '.join(self.graph.output_names) or 'none'}")
+        return self.graph.output_names[0]
+
+    def _float_outputs(self) -> tuple[str, ...]:
+        types = self._derived("types", lambda: make_plan(self.graph, self.registry).types)
+        kinds = ((o, types.get(o)) for o in self.graph.output_names)
+        return tuple(o for o, t in kinds if not isinstance(t, TensorType) or is_differentiable(t.dtype))
+
+    def _seed_like(self, of: str, key: Any, feeds: Arrays) -> tuple[tuple[int, ...], Any]:
+        """Shape and dtype of a value for these inputs, from the plan, or by running it once."""
+        signed = (*key, "seed", signature(feeds))
+        if signed not in self._graphs:
+            plan = self._plan(("run", (of,)), self._derived(("run", of), lambda: self._fetching([of])), feeds)
+            t = plan.types.get(of)
+            if isinstance(t, TensorType) and t.is_static:
+                known: Any = np.broadcast_to(np.zeros((), t.dtype), t.shape or ())
+            else:
+                step = self.step
+                known = self._run(("run", (of,)), self._derived(("run", of), lambda: self._fetching([of])), feeds)[of]
+                self.step = step
+            self._graphs[signed] = (known.shape, known.dtype)
+        found: tuple[tuple[int, ...], Any] = self._graphs[signed]
+        return found
+
+
+def _owned(x: Any, borrowed: set[int]) -> Any:
+    """An output the caller may keep and write to: never an input, a weight or a constant of the plan."""
+    if isinstance(x, np.generic):
+        return np.asarray(x)
+    return x.copy() if isinstance(x, np.ndarray) and (id(x) in borrowed or not x.flags.writeable) else x
+
+
+def _basis(x: Array) -> Iterable[Array]:
+    for i in range(x.size):
+        one = np.zeros(x.size, x.dtype)
+        one[i] = 1
+        yield one.reshape(x.shape)
+
+
+def _check_tangents(tangents: Mapping[str, Any], primal: Mapping[str, Any], what: str) -> None:
+    for name, t in tangents.items():
+        if name not in primal or primal[name].dtype == object:
+            raise InputError(f"no {what} is named {name!r}; there are: {', '.join(primal)}")
+        if np.shape(t) != np.shape(primal[name]):
+            raise InputError(
+                f"the {what} {name!r} has shape {list(np.shape(primal[name]))}, its tangent {list(np.shape(t))}; they must agree"
+            )

@@ -1,0 +1,16 @@
+"""Conformance kits: plain functions that plug-in authors call, with any test runner or none.
+
+>>> from graphrt.op import op
+>>> @op("Twice", domain="example", elementwise=True, linear="x")
+... def twice(x):
+...     return x + x
+>>> @twice.vjp("x")
+... def _(ct):
+...     return ct + ct
+>>> check_op(twice)
+"""
+
+from graphrt.testing.errors import OpCheckError
+from graphrt.testing.ops import check_op, dual_fallbacks
+
+__all__ = ["OpCheckError", "check_op", "dual_fallbacks"]

@@ -1,0 +1,132 @@
+"""Which parameters would get gradients, and what stands in the way of the others."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from graphrt.errors import GraphError, GraphrtError
+from graphrt.inference import Inferred
+from graphrt.ir import Graph, Node, format_node
+from graphrt.registry import Registry
+from graphrt.types import TensorType, is_differentiable
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """A float initializer that no gradient reaches, and why: the first obstacles on its ways to the outputs."""
+
+    name: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Trainability:
+    """What a training run would meet.
+
+    Attributes:
+        trainable: parameters that receive a gradient from some float output.
+        elements: number of their elements.
+        blocked: float parameters that receive none.
+        state: running statistics (targets of state updates), never trained.
+    """
+
+    trainable: tuple[str, ...]
+    elements: int
+    blocked: tuple[Blocked, ...]
+    state: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = [f"trainable: {len(self.trainable)} parameters, {self.elements:,} elements"]
+        if self.state:
+            lines.append(f"running statistics, updated and not trained: {', '.join(self.state)}")
+        for b in self.blocked:
+            lines.append(f"no gradient reaches {b.name!r}:")
+            lines += [f"    {r}" for r in b.reasons]
+        return "\n".join(lines)
+
+
+def trainability(graph: Graph, registry: Registry, known: Inferred) -> Trainability:
+    """Follows gradients from the float outputs back to the initializers.
+
+    Args:
+        graph: acyclic; nodes of unknown ops count as obstacles.
+        registry: where the rules are looked up.
+        known: the graph's value types.
+    """
+    edges = _Edges(graph, registry, known)
+    useful = edges.useful()
+    outer = set(graph.state_updates) | set(graph.input_names)
+    floats = [k for k, a in graph.initializers.items() if is_differentiable(TensorType.of(a).dtype)]
+    parameters = [k for k in floats if k not in outer]
+    good = tuple(k for k in parameters if k in useful)
+    blocked = tuple(Blocked(k, edges.obstacles(k, useful)) for k in parameters if k not in useful)
+    elements = sum(graph.initializers[k].size for k in good)
+    return Trainability(good, elements, blocked, tuple(graph.state_updates))
+
+
+class _Edges:
+    """For each node input: whether a gradient passes, or why not."""
+
+    def __init__(self, graph: Graph, registry: Registry, known: Inferred):
+        self.graph, self.registry, self.known = graph, registry, known
+        self.users: dict[str, list[Node]] = {}
+        for node in graph.nodes:
+            for name in node.free_inputs():
+                self.users.setdefault(name, []).append(node)
+
+    def obstacle(self, node: Node, value: str) -> str | None:
+        """Why no gradient passes from a node's outputs to this input; None when one does."""
+        if not any(o and self._is_float(o) for o in node.outputs):
+            return f"its outputs are not floats: cast later, or train with a smooth stand-in: {format_node(node)}"
+        if value not in node.inputs:
+            return None  # captured by a subgraph
+        try:
+            found = self.registry.op_of(node, self.graph)
+            bound = found.bind(node.inputs, node.attributes.get("segments"))  # type: ignore[arg-type]
+        except (GraphrtError, GraphError) as e:
+            return f"{e}: {format_node(node)}"
+        names = [k for k, v in bound.items() if v == value or (isinstance(v, tuple) and value in v)]
+        if all(k in found.nondiff for k in names):
+            return f"input {names[0]!r} of {found.qualified_name} is never differentiated: {format_node(node)}"
+        if not any(found.is_differentiable(k) for k in names):
+            plugin = self.registry.plugin_of("ops", found)
+            return f"{found.qualified_name} (plug-in {plugin}) has no rule for input {names[0]!r}: {format_node(node)}"
+        return None
+
+    def useful(self) -> set[str]:
+        """Values from which a gradient path leads to a float output."""
+        producers = self.graph.producers()
+        useful = {o for o in self.graph.output_names if self._is_float(o)}
+        waiting = deque(useful)
+        while waiting:
+            node = producers.get(waiting.popleft())
+            if node is None:
+                continue
+            for name in node.free_inputs():
+                if name not in useful and self._is_float(name) and self.obstacle(node, name) is None:
+                    useful.add(name)
+                    waiting.append(name)
+        return useful
+
+    def obstacles(self, start: str, useful: set[str], most: int = 3) -> tuple[str, ...]:
+        """The first things that stop a gradient on its way from the outputs to ``start``."""
+        seen, waiting, found = {start}, deque([start]), list[str]()
+        if not self.users.get(start):
+            return ("nothing uses it",)
+        while waiting and len(found) < most:
+            value = waiting.popleft()
+            for node in self.users.get(value, ()):
+                reason = self.obstacle(node, value)
+                if reason is not None:
+                    found.append(reason)
+                    continue
+                for output in node.outputs:
+                    if output and output not in seen:
+                        seen.add(output)
+                        waiting.append(output)
+        return tuple(found[:most]) or ("no output depends on it",)
+
+    def _is_float(self, name: str) -> bool:
+        t = self.known.type(name)
+        return not isinstance(t, TensorType) or is_differentiable(t.dtype)

@@ -1,0 +1,23 @@
+"""Every registered op, every version, passes the conformance kit."""
+
+import pytest
+
+from graphrt.ops import builtin_ops
+from graphrt.testing import check_op
+
+OPS = tuple(builtin_ops())
+
+
+@pytest.mark.parametrize("op", OPS, ids=[f"{o.qualified_name}-{o.version}" for o in OPS])
+def test_keeps_the_contract(op):
+    check_op(op)
+
+
+@pytest.mark.parametrize("op", OPS, ids=[f"{o.qualified_name}-{o.version}" for o in OPS])
+def test_says_what_it_is(op):
+    assert op.doc.strip(), "the docstring says what the op is"
+
+
+def test_no_op_is_defined_twice():
+    keys = [(o.domain, o.op_type, o.version) for o in OPS]
+    assert len(keys) == len(set(keys))
