@@ -22,3 +22,12 @@ def graphrt_register_passes() -> Iterable[Any]:
     from graphrt.passes.mode import set_mode
 
     return [set_mode]
+
+
+@hookimpl
+def graphrt_register_commands() -> Iterable[Any]:
+    """The verbs of the command line; each is imported when it is used."""
+    from graphrt.cli.table import VERBS, configure_verb, run_verb
+    from graphrt.definitions import Command
+
+    return [Command(verb, text, configure_verb(verb), run_verb(verb)) for verb, text in VERBS.items()]

@@ -36,11 +36,22 @@ class OptimizerDefinition:
     (w_new, *state_new)``. ``w``: float [...], a parameter; ``g``: its gradient; ``learning_rate``: float
     scalar; ``step``: int64 scalar, 1 at the first update; each state array has a name. Keyword-only
     parameters are the hyperparameters. Calling the definition configures an `Optimizer`.
+
+    Attributes:
+        name: what it is called, in the registry and as an op of domain `OPTIMIZER_DOMAIN`.
+        op: the update.
+        state: names of all state arrays.
+        when: state array to the hyperparameter without which it is not kept: while that is 0, the update
+            is given None for the array and returns None for the next one.
+        learning_rate: the default.
+        initial: state array to the function of the parameter that makes it (default: zeros like it).
     """
 
     name: str
     op: Op
     state: tuple[str, ...]
+    when: Mapping[str, str] = field(default_factory=dict)
+    learning_rate: float = 1e-2
     initial: dict[str, Callable[[Array], Array]] = field(default_factory=dict)
 
     def init(self, state: str) -> Callable[[Callable[[Array], Array]], Callable[[Array], Array]]:
@@ -54,8 +65,8 @@ class OptimizerDefinition:
 
         return declare
 
-    def __call__(self, learning_rate: float | Schedule = 1e-2, **hyperparameters: Any) -> Optimizer:
-        """An optimizer with these settings.
+    def __call__(self, learning_rate: float | Schedule | None = None, **hyperparameters: Any) -> Optimizer:
+        """An optimizer with these settings; ``learning_rate`` is a number or a function of the step.
 
         Raises:
             InputError: a hyperparameter that it does not have, or of another type, or a learning rate that
@@ -70,6 +81,7 @@ class OptimizerDefinition:
         missing = [s.name for s in specs.values() if s.required and s.name not in hyperparameters]
         if missing:
             raise InputError(f"{self.name} needs {', '.join(missing)}")
+        learning_rate = self.learning_rate if learning_rate is None else learning_rate
         if not callable(learning_rate) and not (np.isfinite(learning_rate) and learning_rate >= 0):
             raise InputError(f"{self.name}: the learning rate is a number >= 0, not {learning_rate!r}")
         return Optimizer(self, learning_rate, hyperparameters)
@@ -87,10 +99,21 @@ class Optimizer:
     learning_rate: float | Schedule
     hyperparameters: Mapping[str, Any]
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Every hyperparameter, the defaults among them."""
+        return self.definition.op.defaults() | dict(self.hyperparameters)
+
+    @property
+    def state(self) -> tuple[str, ...]:
+        """Names of the state arrays that these settings keep."""
+        d, settings = self.definition, self.settings
+        return tuple(s for s in d.state if s not in d.when or settings[d.when[s]])
+
     def init(self, w: Array) -> dict[str, Array]:
         """The initial state for one parameter: state name to array."""
         d = self.definition
-        return {s: d.initial.get(s, np.zeros_like)(w) for s in d.state}
+        return {s: d.initial.get(s, np.zeros_like)(w) for s in self.state}
 
     def update(self, w: Array, g: Array, state: Mapping[str, Array], step: int) -> tuple[Array, dict[str, Array]]:
         """One update, pure.
@@ -105,9 +128,10 @@ class Optimizer:
         """
         d = self.definition
         lr = np.asarray(self.rate(step), w.dtype)
-        out = d.op(w, g, lr, np.int64(step), *(state[s] for s in d.state), **self.hyperparameters)
+        out = d.op(w, g, lr, np.int64(step), *(state.get(s) for s in d.state), **self.hyperparameters)
         w_new, *state_new = out if isinstance(out, (tuple, list)) else (out,)
-        return w_new, dict(zip(d.state, state_new, strict=True))
+        new = dict(zip(d.state, state_new, strict=True))
+        return w_new, {s: new[s] for s in self.state}
 
     def rate(self, step: int) -> float:
         """The learning rate of a step (1 for the first)."""
@@ -119,11 +143,14 @@ class Optimizer:
         return f"{self.definition.name}({self.learning_rate!r}{settings})"
 
 
-def optimizer(name: str, *, state: tuple[str, ...] = ()) -> Callable[[Callable[..., Any]], OptimizerDefinition]:
+def optimizer(
+    name: str, *, state: tuple[str, ...] = (), when: Mapping[str, str] | None = None, learning_rate: float = 1e-2
+) -> Callable[[Callable[..., Any]], OptimizerDefinition]:
     """Decorator: makes an `OptimizerDefinition` of an update function; see there for its parameters.
 
     Raises:
-        PluginError: the parameters are not ``w, g, learning_rate, step`` and then the state.
+        PluginError: the parameters are not ``w, g, learning_rate, step`` and then the state; ``when`` names
+            something else than a state array and a hyperparameter.
     """
 
     def make(function: Callable[..., Any]) -> OptimizerDefinition:
@@ -137,7 +164,10 @@ def optimizer(name: str, *, state: tuple[str, ...] = ()) -> Callable[[Callable[.
         def _(w: ValueType) -> tuple[ValueType, ...]:
             return (w,) * len(outputs)
 
-        return OptimizerDefinition(name, made, state)
+        for array, setting in (when or {}).items():
+            if array not in state or setting not in made.attributes:
+                raise PluginError(f"optimizer {name}: when= maps state arrays to hyperparameters, not {array!r} to {setting!r}")
+        return OptimizerDefinition(name, made, state, dict(when or {}), learning_rate)
 
     return make
 
@@ -150,11 +180,11 @@ class ScheduleDefinition:
     function: Callable[..., float]
 
     def __call__(self, *args: Any, **settings: Any) -> Schedule:
-        parameters = list(inspect.signature(self.function).parameters)[1:]
+        parameters = dict(list(inspect.signature(self.function).parameters.items())[1:])
         settings = dict(zip(parameters, args, strict=False)) | settings
-        unknown = set(settings) - set(parameters)
-        if unknown or len(args) > len(parameters):
-            raise InputError(f"schedule {self.name} has the settings {', '.join(parameters)}")
+        required = {k for k, p in parameters.items() if p.default is p.empty}
+        if set(settings) - set(parameters) or len(args) > len(parameters) or required - set(settings):
+            raise InputError(f"schedule {self.name} takes ({', '.join(str(p) for p in parameters.values())}), not {settings}")
         return Schedule(self, settings)
 
     @property

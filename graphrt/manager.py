@@ -10,6 +10,7 @@ import importlib
 import inspect
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
@@ -69,9 +70,13 @@ class Manager:
         self.registry = Registry(self._definitions)
 
     def statuses(self) -> tuple[PluginStatus, ...]:
-        """Every installed plug-in and how it fared; calls all hooks, so that a failing one shows."""
+        """Every installed plug-in and how it fared; calls all hooks, so that a failing one shows.
+
+        Two plug-ins that define one name are both ok here; `Registry.table` raises for that kind.
+        """
         for kind in KINDS:
-            self.registry.table(kind)
+            with suppress(PluginError):
+                self.registry.table(kind)
         return tuple(self._status.values())
 
     def failures(self) -> tuple[PluginStatus, ...]:

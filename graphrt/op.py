@@ -30,7 +30,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from graphrt.dual import Dual, tangent_of
+from graphrt.dual import Dual, next_level, tangent_of
 from graphrt.errors import GraphError, NotDifferentiableError, PluginError, TypeInferenceError
 from graphrt.types import TensorType, ValueType, broadcast_shapes, dtype_name, numpy_dtype
 
@@ -164,6 +164,7 @@ class Op:
         self.outputs = tuple(n.lstrip("*") for n in names)
         self.elementwise, self.ranges, self.kinks = elementwise, dict(ranges or {}), tuple(kinks)
         self.inputs, self.attributes, self.context = _read_signature(function, self.qualified_name)
+        self._count_inputs()
         known = {p.name for p in self.inputs}
         groups = (linear,) if isinstance(linear, str) else linear
         self.linear = tuple((g,) if isinstance(g, str) else tuple(g) for g in groups)
@@ -348,6 +349,7 @@ class Op:
         variadic = {p.name for p in self.inputs if p.variadic} | ({self.outputs[0]} if self.variadic_output else set())
         spread = {*variadic, *(f"{n}_like" for n in variadic), *(f"{n}_dot" for n in variadic), "cts"}
         made.inputs = tuple(Param(n, optional=True, variadic=n in spread) for n in rule.values)
+        made._count_inputs()
         made.attributes = {n: self.attributes[n] for n in rule.attributes if n not in CONTEXT}
         made.context = frozenset(n for n in rule.attributes if n in CONTEXT)
         made.variadic_output = outputs[-1].startswith("*")
@@ -404,6 +406,12 @@ class Op:
         values = (*(f"{w}_dot" for w in wrt), *names)
         return Rule(wrt, _value_at_duals(self, wrt, values), values, tuple(self.attributes) + tuple(self.context))
 
+    def _count_inputs(self) -> None:
+        """How many inputs a node of this op may have; ``_most`` is -1 where a variadic input makes that open."""
+        self._names = tuple(p.name for p in self.inputs)
+        self._required = sum(1 for p in self.inputs if not p.optional and not p.variadic)
+        self._most = -1 if any(p.variadic for p in self.inputs) else len(self.inputs)
+
     # ---- calling by node ---------------------------------------------------------------------------
 
     def bind(self, values: Sequence[Any], segments: Sequence[int] | None = None) -> dict[str, Any]:
@@ -416,8 +424,12 @@ class Op:
         Raises:
             GraphError: too few or too many.
         """
+        if segments is None and self._required <= len(values) <= self._most:
+            bound: dict[str, Any] = dict.fromkeys(self._names)
+            bound.update(zip(self._names, values, strict=False))
+            return bound
         counts = self._segment_lengths(len(values), segments)
-        bound: dict[str, Any] = {}
+        bound = {}
         at = 0
         for param, n in zip(self.inputs, counts, strict=True):
             chunk = tuple(values[at : at + n])
@@ -433,8 +445,7 @@ class Op:
             return segments
         if len(variadic) > 1:
             raise GraphError(f"{self.op_type}: a node with two variadic inputs needs the attribute 'segments'")
-        required = sum(1 for p in self.inputs if not p.optional and not p.variadic)
-        fixed = len(self.inputs) - len(variadic)
+        required, fixed = self._required, len(self.inputs) - len(variadic)
         if count < required or (not variadic and count > fixed):
             expected = f"{required} or more" if variadic else _range_text(required, fixed)
             raise GraphError(f"takes {expected} inputs ({self.signature}), the node has {count}")
@@ -628,19 +639,20 @@ def _value_at_duals(owner: Op, wrt: tuple[str, ...], values: tuple[str, ...]) ->
 
     def jvp(*arrays: Array, **attributes: Any) -> Any:
         given = dict(zip(values, arrays, strict=True))
+        level = next_level(*arrays)  # the arrays may be dual themselves: keep their perturbations apart from ours
         args: list[Array] = []
         for p in owner.inputs:
             xs, dots = given[p.name], given.get(f"{p.name}_dot") if p.name in wrt else None
             if p.variadic:
                 dots = dots or (None,) * len(xs)
-                members = tuple(x if d is None else Dual(x, d) for x, d in zip(xs, dots, strict=True))
+                members = tuple(x if d is None else Dual(x, d, level) for x, d in zip(xs, dots, strict=True))
                 args.extend([members] if owner.grouped else members)
             else:
-                args.append(xs if dots is None else Dual(xs, dots))
+                args.append(xs if dots is None else Dual(xs, dots, level))
         result = owner.function(*args, **attributes)
         if isinstance(result, (tuple, list)):
-            return tuple(None if r is None else tangent_of(r) for r in result)
-        return tangent_of(result)
+            return tuple(None if r is None else tangent_of(r, level) for r in result)
+        return tangent_of(result, level)
 
     return jvp
 

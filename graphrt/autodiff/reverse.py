@@ -28,7 +28,7 @@ class ReverseGraph:
     Attributes:
         graph: the forward nodes that are needed, then the derivative nodes. Its inputs are the original ones
             and one more per seed; its outputs are the original ones, then the gradients.
-        seeds: output name to the input that takes its cotangent.
+        seeds: output name to its own cotangent: an input, or a value of ones.
         gradients: name of each ``wrt`` value to the output that holds its cotangent.
         cotangents: every value that a cotangent came back to, to that cotangent.
         reached: the ``wrt`` values that the outputs depend on; the others' gradients are zeros.
@@ -49,6 +49,7 @@ def reverse(
     *,
     inferred: Inferred | None = None,
     keep_outputs: bool = True,
+    seed_ones: bool = False,
 ) -> ReverseGraph:
     """Makes the joint graph for vector-Jacobian products.
 
@@ -59,6 +60,7 @@ def reverse(
         wrt: inputs and initializers to differentiate with respect to.
         inferred: the graph's value types, where the caller has them.
         keep_outputs: whether all original outputs stay outputs (else only those in ``of``).
+        seed_ones: the cotangents of ``of`` are ones, made by the graph itself, not inputs: for gradients.
 
     Raises:
         InputError: a name in ``of`` or ``wrt`` is not a value of the graph, or cannot carry a gradient.
@@ -75,7 +77,7 @@ def reverse(
 
     scope = NameScope(graph.names())
     writer = RuleWriter(graph, registry, known, scope)
-    seeds = {o: scope.fresh(f"{o}.seed") for o in of}
+    seeds = {o: writer.ones_like(o) if seed_ones else scope.fresh(f"{o}.seed") for o in of}
     walk = _Walk(writer, graph, known, {o: [s] for o, s in seeds.items()})
     live = _live_values(graph, known, forward, active, set(wrt), registry)
     for i in reversed(forward):
@@ -83,7 +85,7 @@ def reverse(
             walk.visit(i, live)
     gradients = {w: walk.total(w) or writer.zeros_like(w) for w in wrt}
 
-    seed_inputs = tuple(Value(s, known.type(o)) for o, s in seeds.items())
+    seed_inputs = () if seed_ones else tuple(Value(s, known.type(o)) for o, s in seeds.items())
     joint = graph.replace(
         inputs=graph.inputs + seed_inputs,
         outputs=tuple(Value(o, known.type(o)) for o in outputs)

@@ -43,6 +43,10 @@ class RuleWriter:
         """Zeros with the shape and dtype of a value."""
         return self.add("ZerosLike", [value], f"{value}.zero", DOMAIN)
 
+    def ones_like(self, value: str) -> str:
+        """Ones with the shape and dtype of a value: the seed of its gradient."""
+        return self.add("OnesLike", [value], f"{value}.seed", DOMAIN)
+
     def like(self, value: str) -> str:
         """Shape and dtype of a value, without its memory; shared among all rules that ask."""
         if value not in self._likes:

@@ -65,7 +65,7 @@ def _others_product(x: Any) -> Any:
 
 @implements(np.prod)
 def _prod(
-    a: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: bool = False, initial: Any = 1,
+    a: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: Any = False, initial: Any = 1,
     where: Any = True,
 ) -> Any:  # fmt: skip
     a = a if dtype is None else a.astype(dtype)
@@ -85,7 +85,8 @@ def _cumprod(a: Any, axis: int | None = None, dtype: Any = None) -> Any:
     tangent = np.copy(a.tangent)
     for i in range(1, a.shape[0]):
         tangent[i] = tangent[i - 1] * a.value[i] + value[i - 1] * a.tangent[i]
-    return np.moveaxis(make(value, tangent, a.level), 0, axis or 0)
+    result: Any = make(value, tangent, a.level)
+    return np.moveaxis(result, 0, 0 if axis is None else axis)
 
 
 @implements(np.logspace, np.geomspace, np.interp, np.histogram)
@@ -101,12 +102,6 @@ def _linspace(start: Any, stop: Any, num: int = 50, endpoint: bool = True) -> An
     return start * (1 - steps) + stop * steps
 
 
-@implements(np.sinc)
-def _sinc(x: Any) -> Any:
-    at = np.pi * np.where(x == 0, 1e-20, x)
-    return np.sin(at) / at
-
-
 @implements(np.angle)
 def _angle(z: Any, deg: bool = False) -> Any:
     turned = np.arctan2(np.imag(z), np.real(z))
@@ -119,9 +114,10 @@ def _pad(array: Any, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> A
         raise NotDifferentiableError(f"np.pad(mode={mode!r}) has no derivative for dual arrays")
     if top_level(kwargs):
         raise NotDifferentiableError("np.pad with dual constant_values has no derivative; fill the border afterwards")
-    value = np.pad(array.value, pad_width, mode, **kwargs)
+    pad: Any = np.pad
+    value = pad(array.value, pad_width, mode, **kwargs)
     rest = {k: v for k, v in kwargs.items() if k != "constant_values"}
-    return make(value, np.pad(array.tangent, pad_width, mode, **rest), array.level)
+    return make(value, pad(array.tangent, pad_width, mode, **rest), array.level)
 
 
 # ---- linear algebra -------------------------------------------------------------------------------

@@ -123,20 +123,20 @@ class Dual(np.lib.mixins.NDArrayOperatorsMixin):
         return self.size * self.itemsize
 
     @property
-    def T(self) -> Dual:  # noqa: N802 (NumPy's name)
-        return np.transpose(self)  # type: ignore[return-value]
+    def T(self) -> Any:
+        return np.transpose(self)
 
     @property
-    def mT(self) -> Dual:  # noqa: N802 (NumPy's name)
+    def mT(self) -> Any:
         return np.swapaxes(self, -1, -2)
 
     @property
-    def real(self) -> Dual:
-        return np.real(self)  # type: ignore[return-value]
+    def real(self) -> Any:
+        return np.real(self)
 
     @property
-    def imag(self) -> Dual:
-        return np.imag(self)  # type: ignore[return-value]
+    def imag(self) -> Any:
+        return np.imag(self)
 
     def __getitem__(self, index: Any) -> Dual:
         return make(self.value[index], self.tangent[index], self.level)
@@ -172,17 +172,17 @@ class Dual(np.lib.mixins.NDArrayOperatorsMixin):
         value = self.value.astype(dtype, **kwargs)
         return make(value, self.tangent.astype(dtype, **kwargs), self.level) if is_inexact(value.dtype) else value
 
-    def reshape(self, *shape: Any, **kwargs: Any) -> Dual:
+    def reshape(self, *shape: Any, **kwargs: Any) -> Any:
         return np.reshape(self, shape[0] if len(shape) == 1 else shape, **kwargs)
 
-    def transpose(self, *axes: Any) -> Dual:
-        return np.transpose(self, (axes[0] if len(axes) == 1 else axes) or None)  # type: ignore[return-value]
+    def transpose(self, *axes: Any) -> Any:
+        return np.transpose(self, (axes[0] if len(axes) == 1 else axes) or None)
 
-    def flatten(self) -> Dual:
+    def flatten(self) -> Any:
         return np.copy(np.ravel(self))
 
-    def conj(self) -> Dual:
-        return np.conjugate(self)  # type: ignore[return-value]
+    def conj(self) -> Any:
+        return np.conjugate(self)
 
     def fill(self, x: Any) -> None:
         self[...] = x

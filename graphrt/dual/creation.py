@@ -38,7 +38,7 @@ def _array(x: Any, level: int, inner: Any, function: Any, rest: Args, kwargs: Kw
     return make(value, function(x.tangent, *rest, **kwargs, like=inner), level)
 
 
-_MAKERS = (
+_MAKERS: tuple[Any, ...] = (
     np.arange, np.array, np.asanyarray, np.asarray, np.ascontiguousarray, np.asfortranarray, np.empty, np.eye,
     np.full, np.identity, np.ones, np.tri, np.zeros,
 )  # fmt: skip

@@ -36,7 +36,7 @@ def flatten_axes(x: Any, axis: Any) -> tuple[Any, tuple[int, ...]]:
     axes = tuple(sorted(int(a) % max(x.ndim, 1) for a in axes))
     kept = tuple(i for i in range(x.ndim) if i not in axes)
     count = int(np.prod([x.shape[i] for i in axes], dtype=int))
-    return np.reshape(np.transpose(x, kept + axes), tuple(x.shape[i] for i in kept) + (count,)), axes
+    return np.reshape(np.transpose(x, kept + axes), (*(x.shape[i] for i in kept), count)), axes
 
 
 def restore_axes(y: Any, ndim: int, axes: tuple[int, ...], keepdims: bool) -> Any:
@@ -88,7 +88,8 @@ def _median(a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
 @implements(np.unique)
 def _unique(ar: Any, return_index: bool = False, return_inverse: bool = False, return_counts: bool = False,
             axis: int | None = None, **kwargs: Any) -> Any:  # fmt: skip
-    found = np.unique(ar.value, True, return_inverse, return_counts, axis, **kwargs)
+    unique: Any = np.unique
+    found = unique(ar.value, True, return_inverse, return_counts, axis, **kwargs)
     chosen = np.ravel(ar)[found[1]] if axis is None else np.take(ar, found[1], axis=axis)
     result = (chosen, *found[1 if return_index else 2 :])
     return result if len(result) > 1 else chosen

@@ -128,7 +128,8 @@ def _logaddexp_reduce(ufunc: np.ufunc, args: Args, kwargs: Kwargs) -> Any:
 
 
 def _accumulate(ufunc: np.ufunc, args: Args, kwargs: Kwargs) -> Any:
-    x, axis = args[0], kwargs.get("axis", args[1] if len(args) > 1 else 0)
+    x: Dual = args[0]
+    axis: int = kwargs["axis"] if "axis" in kwargs else args[1] if len(args) > 1 else 0
     if ufunc is not np.maximum and ufunc is not np.minimum:
         return (np.cumsum if ufunc is np.add else np.cumprod)(x, axis=axis)
     y = ufunc.accumulate(x.value, axis=axis)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,8 +24,8 @@ def write_atomically(path: str, write: Callable[[BinaryIO], None]) -> None:
         SaveError: the folder is missing or not writable, the disk is full, …; the old file is intact
             and no temporary file is left.
     """
-    target = os.path.realpath(path)
     try:
+        target = os.path.realpath(path)
         mode = _existing_mode(target)
         temporary, descriptor = _create_beside(target)
     except (OSError, ValueError) as e:
@@ -60,7 +59,7 @@ def _existing_mode(target: str) -> int | None:
 
 def _create_beside(target: str) -> tuple[str, int]:
     folder, name = os.path.split(target)
-    temporary = os.path.join(folder, f".{name[:100]}.{secrets.token_hex(8)}.tmp")
+    temporary = os.path.join(folder, f".{name[:100]}.{os.urandom(8).hex()}.tmp")
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     return temporary, os.open(temporary, flags, 0o666)
 

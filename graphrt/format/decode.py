@@ -16,7 +16,7 @@ from graphrt.format.tensors import unpack
 from graphrt.ir.graph import Attribute, Graph, Node, Value
 from graphrt.types import Dim, MapType, OptionalType, SequenceType, TensorType, ValueType
 
-_COST_NODE, _COST_TUPLE, _COST_VALUE, _COST_TYPE, _COST_GRAPH = 112, 48, 56, 64, 2500
+_COST_NODE, _COST_TUPLE, _COST_VALUE, _COST_TYPE, _COST_GRAPH = 80, 40, 48, 48, 2500
 _CACHED_TYPES = 4096
 _SINGULAR = frozenset(PLURAL)
 
@@ -68,8 +68,11 @@ class HeaderDecoder:
         at = self._r.pos
         index = self._r.integer("a tensor's number", 0)
         if index != self._used or index >= len(self.table):
-            self._r.fail(f"tensor {index} is named where {self._used} of {len(self.table)} is due: "
-                         "each tensor is used once, in the order of the table", at)
+            self._r.fail(
+                f"tensor {index} is named where {self._used} of {len(self.table)} is due: "
+                "each tensor is used once, in the order of the table",
+                at,
+            )
         self._used += 1
         entry = self.table[index]
         if entry.name and not initializer:
@@ -106,14 +109,17 @@ class HeaderDecoder:
         r.key(_KEY["dtype"])
         dtype = None if r.nil() else read_dtype(r)
         r.key(_KEY["shape"])
-        shape = None if r.nil() else tuple([self._dim() for _ in range(read_rank(r))])
+        shape = None if r.nil() else self._dims()
         known = self._types.get((dtype, shape))
         if known is None:
             if len(self._types) >= _CACHED_TYPES:
                 self._types.clear()
-            r.spend(_COST_TYPE)
+            r.spend(_COST_TYPE + _COST_TUPLE + 16 * len(shape or ()))
             known = self._types[dtype, shape] = TensorType(dtype, shape)
         return known
+
+    def _dims(self) -> tuple[Dim, ...]:
+        return tuple([self._dim() for _ in range(read_rank(self._r))])
 
     def _dim(self) -> Dim:
         if self._r.nil():

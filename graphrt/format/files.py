@@ -114,11 +114,11 @@ def _contents(f: BinaryIO, mapped: bool) -> Buffer:
 
 
 def _read_text(f: BinaryIO, limits: Limits) -> str:
+    size = os.fstat(f.fileno()).st_size
+    if size > limits.max_json:
+        raise FormatError(f"a JSON text of {size} bytes; the limit is {limits.max_json}", offset=limits.max_json)
     f.seek(0)
-    data = f.read(limits.max_json + 1)
-    if len(data) > limits.max_json:
-        raise FormatError(f"a JSON text of more than {limits.max_json} bytes", offset=limits.max_json)
     try:
-        return data.decode("utf-8")
+        return f.read(size).decode("utf-8")
     except UnicodeDecodeError as e:
         raise FormatError(f"the text is not UTF-8 ({e.reason})", offset=e.start) from e

@@ -62,8 +62,10 @@ class JsonReader:
         """
         self._left -= nbytes
         if self._left < 0:
-            self.fail("decoding needs more memory than the limits allow for a text of this size; "
-                      "for a file you trust, pass a larger Limits.memory_factor")
+            self.fail(
+                "decoding needs more memory than the limits allow for a text of this size; "
+                "for a file you trust, pass a larger Limits.memory_factor"
+            )
 
     def _skip(self) -> int:
         if self._text[self._pos : self._pos + 1] in _BLANKS:

@@ -42,7 +42,8 @@ def from_json(text: str, *, limits: Limits | None = None) -> Graph:
     """
     limits = limits or DEFAULT_LIMITS
     if len(text) > limits.max_json:
-        raise FormatError(f"a JSON text of more than {limits.max_json} characters", offset=limits.max_json)
+        reason = f"a JSON text of {len(text)} characters; the limit is {limits.max_json}"
+        raise FormatError(reason, offset=limits.max_json)
     reader = JsonReader(text, limits)
     try:
         graph = _GraphReader(reader).graph(1)

@@ -63,8 +63,10 @@ class Reader:
         """
         self._left -= nbytes
         if self._left < 0:
-            self.fail("decoding needs more memory than the limits allow for a header of this size; "
-                      "for a file you trust, pass a larger Limits.memory_factor")
+            self.fail(
+                "decoding needs more memory than the limits allow for a header of this size; "
+                "for a file you trust, pass a larger Limits.memory_factor"
+            )
 
     def _need(self, nbytes: int, at: int, what: str) -> None:
         if nbytes > self._end - self.pos:
@@ -78,7 +80,7 @@ class Reader:
         return byte
 
     def _wrong(self, byte: int, what: str) -> NoReturn:
-        self.fail(f"{what} expected, found {_describe(byte)}", self.pos - 1)
+        raise self.error(f"{what} expected, found {_describe(byte)}", self.pos - 1)
 
     def _number(self, width: int, at: int, least: int) -> int:
         """A big-endian unsigned number that would not fit a shorter form."""
@@ -105,11 +107,14 @@ class Reader:
             self.fail(f"{what} of {count} entries, but the header has {self._end - self.pos} bytes left", at)
         return count
 
-    def list_header(self, what: str, item_bytes: int = 1) -> int:
-        """The number of entries of the list that begins here; the budget is charged for their slots."""
+    def list_header(self, what: str, item_bytes: int = 1, item_cost: int = COST_ITEM) -> int:
+        """The number of entries of the list that begins here.
+
+        Each takes at least ``item_bytes`` of the header; the budget is charged ``item_cost`` for each.
+        """
         at = self.pos
         count = self._count(self._byte(what), at, 0x90, 0xDC, what, item_bytes)
-        self.spend(count * COST_ITEM)
+        self.spend(count * item_cost)
         return count
 
     def map_header(self, what: str) -> int:

@@ -14,7 +14,7 @@ from graphrt.types import DTYPES
 ALIGNMENT = 64
 """Header and tensors begin at multiples of this many bytes."""
 
-_COST_ARRAY, _COST_TUPLE = 200, 48
+_COST_ARRAY, _COST_DIMENSION = 240, 32
 _NAMES = {name: name for name in DTYPES}
 _NAME, _DTYPE, _SHAPE, _OFFSET, _NBYTES, _DIGEST = (
     msgpack.packb(key) for key in ("name", "dtype", "shape", "offset", "nbytes", "digest")
@@ -51,10 +51,9 @@ def read_dtype(r: Reader) -> str:
 def read_rank(r: Reader) -> int:
     """The number of dimensions of the shape that begins here."""
     at = r.pos
-    rank = r.list_header("a shape")
+    rank = r.list_header("a shape", item_cost=0)
     if rank > r.limits.max_rank:
         r.fail(f"{rank} dimensions; the limit is {r.limits.max_rank}", at)
-    r.spend(_COST_TUPLE)
     return rank
 
 
@@ -95,7 +94,9 @@ def _entry(r: Reader) -> TensorEntry:
     r.key(_DTYPE)
     dtype = read_dtype(r)
     r.key(_SHAPE)
-    shape = tuple([r.integer("a dimension", 0) for _ in range(read_rank(r))])
+    rank = read_rank(r)
+    r.spend(rank * _COST_DIMENSION)
+    shape = tuple([r.integer("a dimension", 0) for _ in range(rank)])
     r.key(_OFFSET)
     offset = r.integer("an offset", 0)
     r.key(_NBYTES)

@@ -39,7 +39,7 @@ CONSTANTS = {"pi": math.pi, "e": math.e}
 
 _TOKEN = re.compile(
     r"""(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)
-      | (?P<name>[^\W\d]\w*)
+      | (?P<name>\w+)
       | (?P<string>"[^"\n]*"|'[^'\n]*')
       | (?P<sign>\*\*|[-+*/^(),=])""",
     re.VERBOSE,
@@ -99,7 +99,7 @@ def parse_expression(text: str, functions: Mapping[str, Any], *, dtype: str = "f
       input x: float64[]
       input y: float64[]
       mul = Mul(x, y)
-      constant = Constant(value=float64 1.0)
+      constant = Constant(value=float64(1.0))
       f = Add(mul, constant)
       output f: float64[]
     """
@@ -129,7 +129,7 @@ def _tokens(text: str) -> Iterator[_Token]:
             at += 1
             continue
         match = _TOKEN.match(text, at)
-        if match is None:
+        if match is None or (match.lastgroup == "name" and not match.group().isidentifier()):
             hint = _HINTS.get(text[at])
             _fail(text, at, f"{text[at]!r} has no meaning in an expression" + (f"; {hint}" if hint else ""))
         yield _Token(match.lastgroup or "", match.group(), at)
@@ -158,7 +158,7 @@ class _Parser:
         self.output = next((n for n in ("f", "y", "result") if n not in self.variables), "")
         self.output = self.scope.fresh(self.output or "f")
         self.nodes: list[Node] = []
-        self.constants: dict[float, str] = {}
+        self.constants: dict[str, str] = {}
         self.opsets = {"": OPSET}
 
     def _variables(self) -> Iterator[str]:
@@ -343,10 +343,11 @@ class _Parser:
         """The name of an operand; a number becomes a node, one for each number."""
         if isinstance(operand, str):
             return operand
-        key = math.copysign(0.5, -1) if str(operand.number) == "-0.0" else operand.number
-        return self.constants.get(key) or self.constants.setdefault(
-            key, self._emit("Constant", [], attributes={"value": np.asarray(operand.number, numpy_dtype(self.dtype))})
-        )
+        key = repr(operand.number)  # which tells -0.0 from 0.0
+        if key not in self.constants:
+            array = np.asarray(operand.number, numpy_dtype(self.dtype))
+            self.constants[key] = self._emit("Constant", [], attributes={"value": array})
+        return self.constants[key]
 
     def _name_output(self, value: str) -> None:
         """Makes the last value the output, by its name; an input goes through an Identity."""

@@ -42,6 +42,8 @@ def format_node(node: Node, types: Mapping[str, ValueType] | None = None) -> str
 def format_attribute(value: Any) -> str:
     """An attribute as text; big tensors and graphs are abbreviated."""
     if isinstance(value, np.ndarray):
+        if value.ndim == 0:
+            return f"{dtype_name(value.dtype)}({value.item()!r})"
         if value.size <= 8:
             return f"{dtype_name(value.dtype)}{value.tolist()}"
         return f"<{dtype_name(value.dtype)}[{', '.join(map(str, value.shape))}]>"

@@ -11,6 +11,7 @@ FAMILIES = (
     "activations",
     "arithmetic",
     "arrange",
+    "attention",
     "axis_normalization",
     "batch_normalization",
     "casts",
@@ -23,7 +24,9 @@ FAMILIES = (
     "gemm",
     "generators",
     "global_pooling",
+    "grid_sample",
     "group_normalization",
+    "identity",
     "indexing",
     "joining",
     "legacy",
@@ -40,6 +43,7 @@ FAMILIES = (
     "reduction",
     "reduction_norms",
     "resize",
+    "rotary",
     "rounding",
     "sampling",
     "scatter",
@@ -47,6 +51,7 @@ FAMILIES = (
     "shape",
     "slicing",
     "softmax",
+    "squeezing",
     "unique",
 )
 """The modules of this folder that define ops, each in its tuple ``OPS``."""

@@ -173,11 +173,10 @@ def row_positions(indices: Array, shape: Sequence[int], batch_dims: int = 0) -> 
     Returns:
         int [batch..., ...]: row numbers in ``data.reshape(prod(shape[:batch_dims + k]), -1)``.
     """
-    if indices.ndim < 1 or not batch_dims < min(indices.ndim, len(shape) + 1):
-        raise ValueError(f"indices of rank {indices.ndim} do not fit data of rank {len(shape)}, batch_dims={batch_dims}")
+    if not 0 <= batch_dims < min(indices.ndim, len(shape) + 1):
+        raise ValueError(f"batch_dims={batch_dims} does not fit indices and data of ranks {indices.ndim}, {len(shape)}")
     if indices.shape[:batch_dims] != tuple(shape[:batch_dims]):
-        raise ValueError(f"batch dimensions {indices.shape[:batch_dims]} of indices and {tuple(shape[:batch_dims])} "
-                         "of data should be equal")  # fmt: skip
+        raise ValueError(f"batch dimensions of indices {indices.shape} and of data {tuple(shape)} should be equal")
     k = indices.shape[-1]
     if k > len(shape) - batch_dims:
         raise ValueError(f"index tuples of length {k} do not fit data of rank {len(shape)}, batch_dims={batch_dims}")

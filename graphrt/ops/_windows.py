@@ -137,11 +137,11 @@ def window_dims(
 
 def _out(padded: int, last_start: int, span: int, stride: int, ceil_mode: int) -> int:
     rest = padded - span
-    if rest < 0:
+    n = -(-rest // stride) + 1 if ceil_mode else rest // stride + 1
+    if n < 1:
         raise ValueError(f"a window spanning {span} positions does not fit into {padded} (padding included)")
     if not ceil_mode:
-        return rest // stride + 1
-    n = -(-rest // stride) + 1
+        return n
     return n - 1 if (n - 1) * stride >= last_start else n  # a window must not start in the padding at the end
 
 

@@ -88,7 +88,7 @@ def swish(x: Array, *, alpha: float = 1.0) -> Array:
 def _(x: Array, *, alpha: float) -> Array:
     with quiet():
         s = _sigmoid(const(alpha, x) * x)
-        return s * (1 + x * (const(alpha, x) * (1 - s)))
+        return s + (s * x) * (const(alpha, x) * (1 - s))  # in this order no 0 meets an infinity
 
 
 @swish.examples

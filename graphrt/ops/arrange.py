@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from graphrt.op import Example, op
+from graphrt.op import op
 from graphrt.ops._axes import (
     as_ints,
-    known_ints,
     length_of,
     normalize_axes,
     normalize_axis,
@@ -178,7 +177,7 @@ def _divided(dim: Dim, by: int) -> Dim:
 
 def _to_space(x: Array, blocksize: int, mode: str) -> Array:
     _check_mode(mode)
-    n, c, h, w = out = _block_dims(x.shape, blocksize, True)
+    n, c, _, _ = out = _block_dims(x.shape, blocksize, True)
     (height, width), b = x.shape[2:], blocksize
     if mode == "DCR":
         return x.reshape((n, b, b, c, height, width)).transpose((0, 3, 4, 1, 5, 2)).reshape(out)
@@ -187,8 +186,8 @@ def _to_space(x: Array, blocksize: int, mode: str) -> Array:
 
 def _to_depth(x: Array, blocksize: int, mode: str) -> Array:
     _check_mode(mode)
-    n, _, h, w = out = _block_dims(x.shape, blocksize, False)
-    blocks = x.reshape((n, x.shape[1], h, blocksize, w, blocksize))
+    n, _, height, width = out = _block_dims(x.shape, blocksize, False)
+    blocks = x.reshape((n, x.shape[1], height, blocksize, width, blocksize))
     return blocks.transpose((0, 3, 5, 1, 2, 4) if mode == "DCR" else (0, 1, 3, 5, 2, 4)).reshape(out)
 
 
@@ -277,7 +276,7 @@ def reverse_sequence(input: Array, sequence_lens: Array, *, batch_axis: int = 1,
 
 def _check_time_axes(batch_axis: int, time_axis: int) -> None:
     if {batch_axis, time_axis} != {0, 1}:
-        raise ValueError(f"batch_axis and time_axis should be 0 and 1 in either order, not {batch_axis} and {time_axis}")
+        raise ValueError(f"batch_axis {batch_axis} and time_axis {time_axis} should be 0 and 1 in either order")
 
 
 @reverse_sequence.vjp("input")

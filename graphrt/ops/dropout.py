@@ -144,9 +144,7 @@ def _(rng):
 
 
 @op("Dropout", version=6, outputs=("y", "mask"))
-def dropout_6(
-    data: Array, *, ratio: float = 0.5, is_test: int = 0, rng: np.random.Generator
-) -> tuple[Array, Array]:
+def dropout_6(data: Array, *, ratio: float = 0.5, is_test: int = 0, rng: np.random.Generator) -> tuple[Array, Array]:
     """`Dropout` of opset 6: it drops elements unless ``is_test`` is set; mask has data's dtype."""
     y, mask = _drop(data, 0.0 if is_test else ratio, None, rng)
     return y, mask.astype(data.dtype)

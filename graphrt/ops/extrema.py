@@ -19,9 +19,7 @@ Arrays = tuple[Array, ...]
 def _require_equal_shapes(arrays: Arrays) -> None:
     shapes = dict.fromkeys(a.shape for a in arrays)
     if len(shapes) > 1:
-        raise ValueError(
-            f"before opset 8 all inputs have one shape, not {', '.join(map(str, shapes))}; broadcasting came with opset 8"
-        )
+        raise ValueError(f"before opset 8 all inputs have one shape, not {', '.join(map(str, shapes))}")
 
 
 # ---- Max and Min ---------------------------------------------------------------------------------------

@@ -24,14 +24,12 @@ def gemm(
     """
     if a.ndim != 2 or b.ndim != 2:
         raise ValueError(f"Gemm multiplies matrices, not tensors of {a.ndim} and {b.ndim} dimensions")
-    y = product(a.T if transA else a, b.T if transB else b)
-    dtype = y.dtype
-    y = y if alpha == 1 else narrow(alpha * y, dtype)
+    y = _scaled(product(a.T if transA else a, b.T if transB else b), alpha)
     if c is None:
         return y
     if not _broadcasts_to(c.shape, y.shape):
         raise ValueError(f"c of shape {list(c.shape)} does not broadcast to the product's shape {list(y.shape)}")
-    return y + (c if beta == 1 else narrow(beta * c, dtype))
+    return y + _scaled(c, beta)
 
 
 @op("Gemm", version=1)
@@ -95,7 +93,7 @@ def _(c_dot: Array, y_like: Array, beta: float) -> Array:
 
 
 def _scaled(x: Array, factor: float) -> Array:
-    return x if factor == 1 else factor * x
+    return x if factor == 1 else narrow(factor * x, x.dtype)
 
 
 def _broadcasts_to(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from graphrt.op import Example, op
+from graphrt.op import op
 from graphrt.ops._axes import as_ints, known_ints, length_of, unknown_shape
 from graphrt.ops._element_types import dtype_of_code, name_of_code
 from graphrt.types import TensorType, dtype_name
@@ -36,9 +36,7 @@ def constant(
     value_int(s) -> int64; value_string(s) -> string; sparse_value, stored densely, -> that tensor.
     Source: ONNX operator spec, Constant (the short forms since 12, sparse_value since 11).
     """
-    return _constant(
-        value, value_float, value_floats, value_int, value_ints, value_string, value_strings, sparse_value
-    )
+    return _constant(value, value_float, value_floats, value_int, value_ints, value_string, value_strings, sparse_value)
 
 
 def _constant(value, value_float, value_floats, value_int, value_ints, value_string, value_strings, sparse_value):  # type: ignore[no-untyped-def]
@@ -139,9 +137,8 @@ def _number(x: Array) -> Any:
 def _range_length(start: Any, limit: Any, delta: Any) -> int:
     if delta == 0:
         raise ValueError("delta should not be 0")
-    if isinstance(start, int):
-        return max(-((start - limit) // delta), 0)
-    return max(math.ceil((limit - start) / delta), 0)
+    steps: int = -((start - limit) // delta) if isinstance(start, int) else math.ceil((limit - start) / delta)
+    return max(steps, 0)
 
 
 @range_.vjp("start")
@@ -191,7 +188,8 @@ def eye_like(input: Array, *, dtype: int | None = None, k: int = 0) -> Array:
     y[i, i + k] = 1, else 0. Constant: no gradient. Source: ONNX operator spec, EyeLike.
     """
     _check_matrix(input.shape)
-    return np.eye(*input.shape, k=k, dtype=input.dtype if dtype is None else dtype_of_code(dtype))
+    rows, columns = input.shape
+    return np.eye(rows, columns, k, dtype=input.dtype if dtype is None else dtype_of_code(dtype))
 
 
 def _check_matrix(shape: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from graphrt.op import Example, op
+from graphrt.op import op
 from graphrt.ops._axes import (
     element_positions,
     normalize_axis,

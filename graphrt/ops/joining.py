@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from graphrt.op import Example, op
+from graphrt.op import op
 from graphrt.ops._axes import as_ints, known_ints, normalize_axis, same_dim, total
 from graphrt.types import Dim, TensorType
 
@@ -58,7 +58,8 @@ def _(inputs, axis):
     at = normalize_axis(axis, len(known[0]))
     dims: list[Dim] = list(known[0])
     for s in known[1:]:
-        dims = [d if i == at else same_dim(d, e, f"sizes along axis {i}") for i, (d, e) in enumerate(zip(dims, s, strict=True))]
+        for i, d in enumerate(s):
+            dims[i] = dims[i] if i == at else same_dim(dims[i], d, f"sizes along axis {i}")
     dims[at] = total(s[at] for s in known) if len(known) == len(inputs) else None
     return TensorType(dtype, tuple(dims))
 
@@ -148,7 +149,8 @@ def split_13(input: Array, split: Array = None, *, axis: int = 0, n_outputs: int
 
 @split_13.infer
 def _(input, split, split_value, axis, n_outputs):
-    return _split_types(input, known_ints(split_value), axis, n_outputs, False, split is not None and split_value is None)
+    hidden = split is not None and split_value is None
+    return _split_types(input, known_ints(split_value), axis, n_outputs, False, hidden)
 
 
 @op("Split", version=2, outputs="*outputs", linear="input")

@@ -27,7 +27,7 @@ def softmax_cross_entropy_loss(
     ignore_index: int | None = None,
     reduction: str = "mean",
     n_outputs: int = 1,
-) -> Any:
+) -> tuple[Array, Array | None]:
     """Cross entropy between the softmax of scores and class labels.
 
     scores: float [n, c, ...], labels: int [n, ...], weights: float [c] or absent -> output: the scores' dtype, [] or
@@ -42,7 +42,7 @@ def softmax_cross_entropy_loss(
     with np.errstate(over="ignore", invalid="ignore"):
         losses = _clean(lse[:, 0] - x[_at_label(index)], labels, ignore_index)
         loss = narrow(_reduce(losses * w, w, reduction), scores.dtype)
-        return (loss, narrow(x - lse, scores.dtype)) if n_outputs > 1 else loss
+        return loss, narrow(x - lse, scores.dtype) if n_outputs > 1 else None
 
 
 @softmax_cross_entropy_loss.vjp("scores")
@@ -79,12 +79,12 @@ def _(
     ignore_index: int | None,
     reduction: str,
     n_outputs: int,
-) -> Any:
+) -> tuple[Array, Array | None]:
     index, w = _samples(labels, weights, ignore_index, scores)
     dot = widen(scores_dot)
     mean_dot = np.sum(_softmax(scores) * dot, axis=1, keepdims=True)
     loss_dot = narrow(_reduce((mean_dot[:, 0] - dot[_at_label(index)]) * w, w, reduction), scores.dtype)
-    return (loss_dot, narrow(dot - mean_dot, scores.dtype)) if n_outputs > 1 else (loss_dot, None)
+    return loss_dot, narrow(dot - mean_dot, scores.dtype) if n_outputs > 1 else None
 
 
 @softmax_cross_entropy_loss.vjp("weights")
@@ -289,6 +289,7 @@ def _(rng: np.random.Generator) -> Any:
     x, labels, weights = rng.normal(size=(4, 3)), np.array([2, 0, 1, 2]), np.array([0.5, 1.5, 2.0])
     for reduction in ("mean", "sum", "none"):
         yield Example((x, labels, None), {"reduction": reduction})
+        yield Example((x, labels, weights), {"reduction": reduction, "n_outputs": 1})
         yield Example((x, labels, weights), {"reduction": reduction, "ignore_index": 1})
         pixels = rng.integers(0, 3, (2, 2, 3))
         pixels[0, 0, 0] = -1

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from graphrt.op import Example, op
-from graphrt.ops._axes import as_ints, known_ints, normalize_axes, take_positions, unknown_shape, zeros
+from graphrt.op import op
+from graphrt.ops._axes import as_ints, known_ints, normalize_axes, take_positions, total, unknown_shape, zeros
 from graphrt.types import Shape, TensorType
 
 Array = Any
@@ -28,8 +28,8 @@ def _widths(pads: Sequence[int], axes: Sequence[int] | None, rank: int) -> Width
     return tuple(widths)
 
 
-def _padded_shape(shape: Shape, widths: Widths) -> Shape:
-    sizes = [n if b == e == 0 else n + b + e if isinstance(n, int) else None for n, (b, e) in zip(shape, widths, strict=True)]
+def _padded_shape(shape: Shape, widths: Widths) -> tuple[Any, ...]:
+    sizes = [total((n, b + e)) if b or e else n for n, (b, e) in zip(shape, widths, strict=True)]
     if any(isinstance(n, int) and n < 0 for n in sizes):
         raise ValueError(f"pads {widths} crop more than there is in shape {shape}")
     return tuple(sizes)
@@ -112,9 +112,7 @@ def _fold_border(ct: Array, before: int, after: int, mode: str, axis: int) -> Ar
 
 
 @op("Pad", version=11, linear=(("data", "constant_value"),), nondiff=("pads", "axes"))
-def pad(
-    data: Array, pads: Array, constant_value: Array = None, axes: Array = None, *, mode: str = "constant"
-) -> Array:
+def pad(data: Array, pads: Array, constant_value: Array = None, axes: Array = None, *, mode: str = "constant") -> Array:
     """Adds a border around a tensor, or crops it.
 
     data: any dtype [...]; pads: int64 [2k], before each of the axes, then after each, negative to crop;

@@ -89,7 +89,9 @@ def _as_line(numbers: Sequence[float], x: Array) -> Array:
 
 def _require_knots(knots: Array, values: Array) -> None:
     if knots.ndim != 1 or knots.shape != values.shape or knots.shape[0] < 2:
-        raise ValueError(f"knots and values are two or more numbers each, equally many, not {knots.shape}, {values.shape}")
+        raise ValueError(
+            f"knots and values have shapes {knots.shape} and {values.shape}; both should be (n,) with n >= 2"
+        )
     if not np.all(knots[1:] > knots[:-1]):
         raise ValueError("the knots must increase strictly")
 
@@ -139,21 +141,51 @@ def _(ct: Array, x: Array, knots: Array, values: Array) -> Array:
         return ct * _slopes_at(x, knots, values)
 
 
+@learned_piecewise_linear.jvp("x")
+def _(x_dot: Array, x: Array, knots: Array, values: Array) -> Array:
+    with quiet():
+        return x_dot * _slopes_at(x, knots, values)
+
+
+def _shares(x: Array, knots: Array) -> tuple[Array, Array]:
+    """The segment of each element, and how far in it the element lies: 0 at the left end, 1 at the right."""
+    i = _segments(x, knots)
+    return i, (x - knots[i]) / np.diff(knots)[i]
+
+
 def _to_ends(ct: Array, x: Array, knots: Array) -> Array:
     """Adds each cotangent to the two ends of its segment, in the shares (1 - p, p)."""
-    i = np.reshape(_segments(x, knots), (-1,))
-    ct, x = np.reshape(ct, (-1,)), np.reshape(x, (-1,))
-    right = ct * ((x - knots[i]) / np.diff(knots)[i])
-    total = np.zeros_like(ct * 0 + (0 * knots[0]), shape=knots.shape)
+    i, p = _shares(np.reshape(x, (-1,)), knots)
+    ct = np.reshape(ct, (-1,))
+    right = ct * p
+    total = np.zeros_like(right, shape=knots.shape)
     np.add.at(total, i, ct - right)
     np.add.at(total, i + 1, right)
     return total
+
+
+def _from_ends(dots: Array, x: Array, knots: Array) -> Array:
+    """The adjoint of `_to_ends`."""
+    i, p = _shares(x, knots)
+    return (1 - p) * dots[i] + p * dots[i + 1]
 
 
 @learned_piecewise_linear.vjp("knots", "values")
 def _(ct: Array, x: Array, knots: Array, values: Array) -> tuple[Array, Array]:
     with quiet():
         return _to_ends(-ct * _slopes_at(x, knots, values), x, knots), _to_ends(ct, x, knots)
+
+
+@learned_piecewise_linear.jvp("knots")
+def _(knots_dot: Array, x: Array, knots: Array, values: Array) -> Array:
+    with quiet():
+        return -_slopes_at(x, knots, values) * _from_ends(knots_dot, x, knots)
+
+
+@learned_piecewise_linear.jvp("values")
+def _(values_dot: Array, x: Array, knots: Array) -> Array:
+    with quiet():
+        return _from_ends(values_dot, x, knots)
 
 
 @learned_piecewise_linear.infer

@@ -91,6 +91,18 @@ def _(ct: Array, x: Array, slope: Array) -> Array:
         return ct * np.where(x > 0, const(1, x), np.reshape(slope, _channel_shape(x.ndim, slope)))
 
 
+@prelu_6.jvp("x")
+def _(x_dot: Array, x: Array, slope: Array) -> Array:
+    with quiet():
+        return x_dot * np.where(x > 0, const(1, x), np.reshape(slope, _channel_shape(x.ndim, slope)))
+
+
+@prelu_6.jvp("slope")
+def _(slope_dot: Array, x: Array) -> Array:
+    with quiet():
+        return np.reshape(slope_dot, _channel_shape(x.ndim, slope_dot)) * np.minimum(x, 0)
+
+
 @prelu_6.vjp("slope")
 def _(ct: Array, x: Array, slope_like: Array) -> Array:
     with quiet():

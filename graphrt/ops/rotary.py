@@ -69,7 +69,7 @@ def _cache_adjoint(ct: Array, cache_like: Array, position_ids: Array | None) -> 
     return total.astype(cache_like.dtype, copy=False)
 
 
-@op("RotaryEmbedding", version=23, linear=("x", ("cos_cache", "sin_cache")), nondiff="position_ids")
+@op("RotaryEmbedding", version=23, linear="x", nondiff="position_ids")
 def rotary_embedding(
     x: Array, cos_cache: Array, sin_cache: Array, position_ids: Array = None, *,
     interleaved: int = 0, num_heads: int = 0, rotary_embedding_dim: int = 0,

@@ -40,7 +40,7 @@ def _float_dtype(x: Array, dtype: int | None) -> np.dtype[Any]:
     found = x.dtype if dtype is None else dtype_of_code(dtype)
     if found.kind in "iubOSUT":
         raise ValueError(f"makes floats, not {found}; set the attribute dtype to a float type")
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 # ---- RandomNormal, RandomUniform ---------------------------------------------------------------------

@@ -194,7 +194,9 @@ def _(rng):
 # ---- TensorScatter -----------------------------------------------------------------------------------
 
 
-def _cache_index(past_like: Array, update_like: Array, write_indices: Array | None, mode: str, axis: int) -> tuple[Any, ...]:
+def _cache_index(
+    past_like: Array, update_like: Array, write_indices: Array | None, mode: str, axis: int
+) -> tuple[Array, Array]:
     """The index into the cache, batch axis first and sequence axis second, at which the update lands."""
     axis = normalize_axis(axis, past_like.ndim)
     if axis == 0 or mode not in ("linear", "circular"):
@@ -210,7 +212,7 @@ def _cache_index(past_like: Array, update_like: Array, write_indices: Array | No
     if mode == "circular":
         at = at % size
     elif at.size and (at.min() < 0 or at.max() >= size):
-        raise ValueError(f"write_indices {start.tolist()} plus {steps} steps leave the cache of size {size} on axis {axis}")
+        raise ValueError(f"write_indices {start.tolist()} plus {steps} steps leave axis {axis} of size {size}")
     return np.arange(batch)[:, None], at
 
 
@@ -218,7 +220,7 @@ def _cache_index(past_like: Array, update_like: Array, write_indices: Array | No
 def tensor_scatter(
     past_cache: Array, update: Array, write_indices: Array = None, *, mode: str = "linear", axis: int = -2
 ) -> Array:
-    """Writes a run of steps into a cache of keys or values: y[b, ..., write_indices[b] + t, ...] = update[b, ..., t, ...].
+    """Writes a run of steps into a cache of keys or values: y[b, ..., write_indices[b] + t] = update[b, ..., t].
 
     past_cache: any dtype [batch, ..., size, ...], ``axis`` is the one of ``size``; update: the same with t <= size
     steps; write_indices: int64 [batch], 0 when absent -> y: past_cache's shape. Mode circular counts modulo size.

@@ -1,84 +1,18 @@
-"""Ops that change or read a tensor's shape and leave its elements alone."""
+"""Ops that give a tensor another shape: Reshape, Flatten, Expand."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from graphrt.op import Example, like, op, unbroadcast
-from graphrt.ops._axes import (
-    as_ints,
-    known_ints,
-    length_of,
-    normalize_axes,
-    product,
-    unknown_shape,
-)
-from graphrt.types import Dim, Shape, TensorType, ValueType, broadcast_shapes
+from graphrt.op import op, unbroadcast
+from graphrt.ops._axes import as_ints, known_ints, length_of, product, unknown_shape
+from graphrt.types import Dim, Shape, TensorType, broadcast_shapes
 
 Array = Any
-
-
-# ---- Identity and its silent relatives ---------------------------------------------------------------
-
-
-@op("Identity", version=1, linear="input")
-def identity(input: Array) -> Array:
-    """The input itself.
-
-    input: any value, tensors of every dtype, sequences and optionals too -> y: the same. dy/dinput = 1.
-    Source: ONNX operator spec, Identity.
-    """
-    return input
-
-
-@identity.vjp("input")
-def _(ct):
-    return ct
-
-
-@identity.infer
-def _(input):
-    return input
-
-
-@identity.examples
-def _(rng):
-    yield (rng.normal(size=(2, 3)),), {}
-    yield (np.float64(rng.normal()) + np.zeros(()),), {}
-    yield (np.zeros((0, 2)),), {}
-
-
-@op("ZerosLike", domain="graphrt", nondiff=True)
-def zeros_like(x: Array) -> Array:
-    """Zeros.  x: any dtype [...] -> y: the same dtype and shape, all 0 (False; empty strings). Constant: no gradient."""
-    return np.full(x.shape, "", object) if x.dtype == object else np.zeros(x.shape, x.dtype)
-
-
-@op("Like", domain="graphrt", nondiff=True)
-def like_op(x: Array) -> Array:
-    """Shape and dtype without the memory.  x: any dtype [...] -> y: the same dtype and shape, read-only.
-
-    All elements of y are one zero (strides 0): rules that need only a shape take this instead of x.
-    """
-    return like(x)
-
-
-@zeros_like.infer
-@like_op.infer
-def _(x):
-    return x
-
-
-@zeros_like.examples
-@like_op.examples
-def _(rng):
-    yield (rng.normal(size=(2, 3)),), {}
-    yield (np.ones((), np.float32),), {}
-    yield (np.ones((0, 2), np.int64),), {}
 
 
 # ---- Reshape, Flatten --------------------------------------------------------------------------------
@@ -123,6 +57,11 @@ def reshape(data: Array, shape: Array, *, allowzero: int = 0) -> Array:
     Source: ONNX operator spec, Reshape (allowzero since 14).
     """
     return data.reshape(_new_shape(data.shape, as_ints(shape), allowzero))
+
+
+@reshape.vjp("data")
+def _(ct, data_like):
+    return ct.reshape(data_like.shape)
 
 
 @reshape.infer
@@ -170,6 +109,11 @@ def _flattened(shape: Shape, axis: int) -> Shape:
     return product(shape[:at]), product(shape[at:])
 
 
+@flatten.vjp("input")
+def _(ct, input_like):
+    return ct.reshape(input_like.shape)
+
+
 @flatten.infer
 def _(input, axis):
     return TensorType(input.dtype, (None, None) if input.shape is None else _flattened(input.shape, axis))
@@ -181,141 +125,6 @@ def _(rng):
         yield (rng.normal(size=(2, 3, 4)),), {"axis": axis}
     yield (rng.normal(size=()),), {"axis": 0}
     yield (np.zeros((0, 2, 3)),), {}
-
-
-# ---- Squeeze, Unsqueeze ------------------------------------------------------------------------------
-
-
-def _squeezed(shape: Shape, axes: Sequence[int] | None) -> Shape:
-    gone = [i for i, n in enumerate(shape) if n == 1] if axes is None else normalize_axes(axes, len(shape))
-    for i in gone:
-        if isinstance(shape[i], int) and shape[i] != 1:
-            raise ValueError(f"axis {i} cannot be squeezed: its size is {shape[i]}, not 1, in shape {shape}")
-    return tuple(n for i, n in enumerate(shape) if i not in gone)
-
-
-def _unsqueezed(shape: Shape, axes: Sequence[int]) -> Shape:
-    rank = len(shape) + len(axes)
-    new = normalize_axes(axes, rank)
-    old = iter(shape)
-    return tuple(1 if i in new else next(old) for i in range(rank))
-
-
-def _squeezed_type(data: TensorType, axes: Sequence[int] | None) -> TensorType:
-    if data.shape is None or (axes is None and not all(isinstance(n, int) for n in data.shape)):
-        return TensorType(data.dtype)
-    return TensorType(data.dtype, _squeezed(data.shape, axes))
-
-
-def _unsqueezed_type(data: TensorType, axes: Sequence[int] | None) -> TensorType:
-    return TensorType(data.dtype, None if data.shape is None or axes is None else _unsqueezed(data.shape, axes))
-
-
-@op("Squeeze", version=13, linear="data", nondiff="axes")
-def squeeze(data: Array, axes: Array = None) -> Array:
-    """Removes axes of size 1.
-
-    data: any dtype, rank r; axes: int64 [k] in [-r, r-1], or absent for every axis of size 1 -> y: rank r - k.
-    Gradient: ct in the shape of data. Raises ValueError when a named axis has another size.
-    Source: ONNX operator spec, Squeeze.
-    """
-    return data.reshape(_squeezed(data.shape, None if axes is None else as_ints(axes)))
-
-
-@squeeze.infer
-def _(data, axes, axes_value):
-    wanted = known_ints(axes_value)
-    if axes is not None and wanted is None:
-        n = length_of(axes)
-        return TensorType(data.dtype, None if n is None or data.shape is None else unknown_shape(len(data.shape) - n))
-    return _squeezed_type(data, wanted)
-
-
-@op("Squeeze", version=1, linear="data")
-def squeeze_1(data: Array, *, axes: tuple[int, ...] | None = None) -> Array:
-    """Removes axes of size 1; `Squeeze` before opset 13, when ``axes`` was an attribute (negative since 11)."""
-    return data.reshape(_squeezed(data.shape, axes))
-
-
-@squeeze_1.infer
-def _(data, axes):
-    return _squeezed_type(data, axes)
-
-
-@op("Unsqueeze", version=13, linear="data", nondiff="axes")
-def unsqueeze(data: Array, axes: Array) -> Array:
-    """Inserts axes of size 1.
-
-    data: any dtype, rank r; axes: int64 [k], distinct, places in the result, in [-r-k, r+k-1] -> y: rank r + k.
-    Gradient: ct in the shape of data. Source: ONNX operator spec, Unsqueeze.
-    """
-    return data.reshape(_unsqueezed(data.shape, as_ints(axes)))
-
-
-@unsqueeze.infer
-def _(data, axes, axes_value):
-    n = length_of(axes)
-    if axes_value is None and n is not None and data.shape is not None:
-        return TensorType(data.dtype, unknown_shape(len(data.shape) + n))
-    return _unsqueezed_type(data, known_ints(axes_value))
-
-
-@op("Unsqueeze", version=1, linear="data")
-def unsqueeze_1(data: Array, *, axes: tuple[int, ...]) -> Array:
-    """Inserts axes of size 1; `Unsqueeze` before opset 13, when ``axes`` was an attribute (negative since 11)."""
-    return data.reshape(_unsqueezed(data.shape, axes))
-
-
-@unsqueeze_1.infer
-def _(data, axes):
-    return _unsqueezed_type(data, axes)
-
-
-@reshape.vjp("data")
-@squeeze.vjp("data")
-@squeeze_1.vjp("data")
-@unsqueeze.vjp("data")
-@unsqueeze_1.vjp("data")
-def _(ct, data_like):
-    return ct.reshape(data_like.shape)
-
-
-@flatten.vjp("input")
-def _(ct, input_like):
-    return ct.reshape(input_like.shape)
-
-
-def _squeeze_cases(rng: np.random.Generator) -> Iterator[tuple[Array, tuple[int, ...] | None]]:
-    yield rng.normal(size=(1, 3, 1, 2)), (0,)
-    yield rng.normal(size=(1, 3, 1, 2)), (-2, 0)
-    yield rng.normal(size=(1, 3, 1, 2)), None
-    yield rng.normal(size=(1, 1)), None
-    yield np.zeros((1, 0)), (0,)
-
-
-@squeeze.examples
-def _(rng):
-    for x, axes in _squeeze_cases(rng):
-        yield (x,) if axes is None else (x, np.array(axes)), {}
-    yield (rng.normal(size=(2, 1)), np.array([], np.int64)), {}
-
-
-@squeeze_1.examples
-def _(rng):
-    for x, axes in _squeeze_cases(rng):
-        yield (x,), {} if axes is None else {"axes": axes}
-
-
-@unsqueeze.examples
-def _(rng):
-    for shape, axes in (((2, 3), (1,)), ((2, 3), (3, 0)), ((2, 3), (-1, 1)), ((), (0,)), ((0, 2), (-3,))):
-        yield (rng.normal(size=shape), np.array(axes)), {}
-
-
-@unsqueeze_1.examples
-def _(rng):
-    for shape, axes in (((2, 3), (0, 3)), ((), (0,)), ((2,), (-1,))):
-        yield (rng.normal(size=shape),), {"axes": axes}
 
 
 # ---- Expand ------------------------------------------------------------------------------------------
@@ -353,49 +162,4 @@ def _(rng):
     yield (rng.normal(size=(1, 2)), np.array([0, 2])), {}
 
 
-# ---- Shape, Size -------------------------------------------------------------------------------------
-
-
-@op("Shape", version=1, nondiff=True)
-def shape_of(data: Array, *, start: int = 0, end: int | None = None) -> Array:
-    """The tensor's shape, or the part of it from axis ``start`` up to ``end``.
-
-    data: any dtype, rank r -> y: int64 [k], k = r without attributes; both count from the end when negative
-    and are clamped to [0, r]. No gradient. Source: ONNX operator spec, Shape (start and end since 15).
-    """
-    return np.array(data.shape[start:end], np.int64)
-
-
-@shape_of.infer
-def _(data, start, end):
-    return TensorType("int64", (None if data.shape is None else len(data.shape[start:end]),))
-
-
-@op("Size", version=1, nondiff=True)
-def size_of(data: Array) -> Array:
-    """The number of elements.  data: any dtype [...] -> y: int64 []. No gradient. Source: ONNX operator spec, Size."""
-    return np.array(data.size, np.int64)
-
-
-@size_of.infer
-def _(data):
-    return TensorType("int64", ())
-
-
-@shape_of.examples
-def _(rng):
-    for attributes in ({}, {"start": 1}, {"start": -1}, {"end": -1}, {"start": 1, "end": 2}, {"start": 5}, {"start": 2, "end": 1}):
-        yield (rng.normal(size=(2, 3, 4)),), attributes
-    yield (np.ones(()),), {}
-
-
-@size_of.examples
-def _(rng):
-    yield (rng.normal(size=(2, 3)),), {}
-    yield (np.ones(()),), {}
-    yield (np.zeros((0, 2)),), {}
-
-
-OPS = (
-    identity, zeros_like, like_op, reshape, flatten, squeeze, squeeze_1, unsqueeze, unsqueeze_1, expand, shape_of, size_of,
-)  # fmt: skip
+OPS = (reshape, flatten, expand)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from graphrt.op import Example, op
-from graphrt.ops._axes import as_ints, known_ints, length_of, normalize_axes, normalize_axis, unknown_shape, zeros
+from graphrt.op import op
+from graphrt.ops._axes import as_ints, length_of, normalize_axes, normalize_axis, unknown_shape, zeros
 from graphrt.types import Dim, Shape, TensorType
 
 Array = Any
@@ -20,10 +20,12 @@ UNBOUNDED = 2**31 - 1
 
 
 def _slices(
-    rank: int, starts: Sequence[int], ends: Sequence[int], axes: Sequence[int] | None, steps: Sequence[int] | None
+    shape: Shape, starts: Sequence[int], ends: Sequence[int], axes: Sequence[int] | None, steps: Sequence[int] | None
 ) -> tuple[slice, ...]:
-    """One slice per axis. ONNX counts and clamps bounds as Python's slices do."""
-    n = len(starts)
+    """One slice per axis. ONNX counts and clamps bounds as Python does, but for a start before the first element:
+    stepping backward it means the first element, where Python finds nothing.
+    """
+    n, rank = len(starts), len(shape)
     at = range(n) if axes is None else normalize_axes(axes, rank)
     by = (1,) * n if steps is None else steps
     if not len(ends) == len(at) == len(by) == n or n > rank:
@@ -32,12 +34,13 @@ def _slices(
         raise ValueError(f"steps {tuple(by)} should not be 0")
     found = [slice(None)] * rank
     for axis, start, end, step in zip(at, starts, ends, by, strict=True):
-        found[axis] = slice(start, end, step)
+        size = shape[axis]
+        found[axis] = slice(max(start, -size) if step < 0 and isinstance(size, int) else start, end, step)
     return tuple(found)
 
 
-def _bounds(starts: Array, ends: Array, axes: Array | None, steps: Array | None) -> tuple[Any, ...]:
-    return as_ints(starts), as_ints(ends), None if axes is None else as_ints(axes), None if steps is None else as_ints(steps)
+def _ints(bounds: Array | None) -> tuple[int, ...] | None:
+    return None if bounds is None else as_ints(bounds)
 
 
 def _sliced_dim(dim: Dim, s: slice) -> Dim:
@@ -48,7 +51,7 @@ def _sliced_dim(dim: Dim, s: slice) -> Dim:
     backward = step == -1 and (s.start == -1 or s.start >= UNBOUNDED) and s.stop <= -UNBOUNDED
     if forward or backward:
         return dim
-    return 0 if s.start == s.stop and s.start is not None else None
+    return 0 if s.start == s.stop and step > 0 else None
 
 
 def _sliced_shape(shape: Shape, slices: Sequence[slice]) -> Shape:
@@ -67,15 +70,17 @@ def slice_(data: Array, starts: Array, ends: Array, axes: Array = None, steps: A
     """A part of a tensor: along each of ``axes`` the positions from start to end (exclusive) by step.
 
     data: any dtype [...]; starts, ends, axes, steps: int [k]; axes default to the first k, steps to 1 (not 0)
-    -> y: a view of data. Bounds count from the end when negative and are clamped to the axis.
+    -> y: a view of data. Bounds count from the end when negative and are clamped to the axis; a start
+    before the first element means the first element in either direction.
     Gradient: ct in its place among zeros. Source: ONNX operator spec, Slice.
     """
-    return data[_slices(data.ndim, *_bounds(starts, ends, axes, steps))]
+    return data[_slices(data.shape, as_ints(starts), as_ints(ends), _ints(axes), _ints(steps))]
 
 
 @slice_.vjp("data")
 def _(ct, data_like, starts, ends, axes, steps):
-    return _unslice(ct, data_like, _slices(data_like.ndim, *_bounds(starts, ends, axes, steps)))
+    bounds = as_ints(starts), as_ints(ends), _ints(axes), _ints(steps)
+    return _unslice(ct, data_like, _slices(data_like.shape, *bounds))
 
 
 @slice_.infer
@@ -91,8 +96,8 @@ def _(data, starts, starts_value, ends_value, axes, axes_value, steps, steps_val
         return TensorType(data.dtype, unknown_shape(rank))
     if starts_value is None or ends_value is None or (steps is not None and steps_value is None):
         return TensorType(data.dtype, tuple(None if i in at else d for i, d in enumerate(data.shape)))
-    by = known_ints(steps_value)
-    return TensorType(data.dtype, _sliced_shape(data.shape, _slices(rank, as_ints(starts_value), as_ints(ends_value), at, by)))
+    slices = _slices(data.shape, as_ints(starts_value), as_ints(ends_value), at, _ints(steps_value))
+    return TensorType(data.dtype, _sliced_shape(data.shape, slices))
 
 
 @op("Slice", version=1, linear="data")
@@ -100,19 +105,19 @@ def slice_1(
     data: Array, *, starts: tuple[int, ...], ends: tuple[int, ...], axes: tuple[int, ...] | None = None
 ) -> Array:
     """A part of a tensor; `Slice` before opset 10, when the bounds were attributes and there were no steps."""
-    return data[_slices(data.ndim, starts, ends, axes, None)]
+    return data[_slices(data.shape, starts, ends, axes, None)]
 
 
 @slice_1.vjp("data")
 def _(ct, data_like, starts, ends, axes):
-    return _unslice(ct, data_like, _slices(data_like.ndim, starts, ends, axes, None))
+    return _unslice(ct, data_like, _slices(data_like.shape, starts, ends, axes, None))
 
 
 @slice_1.infer
 def _(data, starts, ends, axes):
     if data.shape is None:
         return TensorType(data.dtype)
-    return TensorType(data.dtype, _sliced_shape(data.shape, _slices(len(data.shape), starts, ends, axes, None)))
+    return TensorType(data.dtype, _sliced_shape(data.shape, _slices(data.shape, starts, ends, axes, None)))
 
 
 @slice_.examples
@@ -122,6 +127,7 @@ def _(rng):
     yield (x, np.array([-3]), np.array([2**63 - 1]), np.array([0])), {}
     yield (x, np.array([4, -1]), np.array([0, -(2**63)]), np.array([0, -2]), np.array([-2, -1])), {}
     yield (x, np.array([0]), np.array([100]), None, np.array([3])), {}
+    yield (x, np.array([-9]), np.array([-9]), np.array([1]), np.array([-1])), {}
     yield (x, np.array([3]), np.array([1])), {}
     yield (rng.normal(size=()), np.zeros(0, np.int64), np.zeros(0, np.int64)), {}
 

@@ -88,7 +88,7 @@ def _(ct, x, axis, sorted):
 
 @unique.jvp("x")
 def _(x_dot, x, axis, sorted):
-    y, first, inverse, counts = unique(x, axis=axis, sorted=sorted)
+    first = unique(x, axis=axis, sorted=sorted)[1]
     return _pick(x_dot, first, axis), None, None, None
 
 

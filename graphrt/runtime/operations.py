@@ -102,13 +102,13 @@ def count_operations(
 
 def _count(session: Session, of: str, wrt: Sequence[str]) -> OperationCount:
     graph, registry = session.graph, session.registry
-    joint = reverse(graph, registry, [of], wrt, keep_outputs=False)
+    joint = reverse(graph, registry, [of], wrt, keep_outputs=False, seed_ones=True)
     in_value = {o for n in graph.nodes for o in n.outputs}
     value = sum(1 for n in joint.graph.nodes if n.outputs[0] in in_value and n.op_type != "Constant")
     backward = 0
     seeds = set(joint.seeds.values())
     for n in joint.graph.nodes:
-        if n.outputs[0] in in_value or n.op_type in ("Like", "ZerosLike"):
+        if n.outputs[0] in in_value or n.op_type in ("Like", "ZerosLike", "OnesLike"):
             continue
         if n.op_type == "Sum":
             backward += len(n.inputs) - 1

@@ -113,12 +113,10 @@ class Session:
         of = self._only_output() if of is None else of
         names = self.trainable() if wrt is None else tuple(wrt)
         key = ("grad", of, names)
-        joint = self._derived(key, lambda: reverse(self.graph, self.registry, [of], names, keep_outputs=False))
-        feeds = check_feeds(self.graph, inputs or {})
-        plan_feeds = dict(feeds)
-        seed = joint.seeds[of]
-        plan_feeds[seed] = np.ones(*self._seed_like(of, key, feeds))
-        out = self._run(key, joint.graph, plan_feeds)
+        joint = self._derived(
+            key, lambda: reverse(self.graph, self.registry, [of], names, keep_outputs=False, seed_ones=True)
+        )
+        out = self._run(key, joint.graph, check_feeds(self.graph, inputs or {}))
         value = out[of]
         if np.size(value) != 1:
             raise InputError(
@@ -239,7 +237,9 @@ class Session:
         of, vector = self._only_output() if of is None else of, vector or {}
         wrt = tuple(vector)
         key = ("hvp", of, wrt)
-        joint = self._derived(key, lambda: reverse(self.graph, self.registry, [of], wrt, keep_outputs=False))
+        joint = self._derived(
+            key, lambda: reverse(self.graph, self.registry, [of], wrt, keep_outputs=False, seed_ones=True)
+        )
         over = self._derived(
             (*key, "forward"),
             lambda: forward(joint.graph, self.registry, tuple(joint.gradients.values()), wrt),
@@ -248,8 +248,7 @@ class Session:
         primal = {w: np.asarray(feeds.get(w, self.parameters.get(w))) for w in wrt}
         _check_tangents(vector, primal, "value")
         seeds = {s: np.asarray(vector[w], primal[w].dtype) for w, s in over.seeds.items()}
-        one = np.ones(*self._seed_like(of, key, feeds))
-        out = self._run((*key, "forward"), over.graph, feeds | seeds | {joint.seeds[of]: one})
+        out = self._run((*key, "forward"), over.graph, feeds | seeds)
         gradient = {w: out[g] for w, g in joint.gradients.items()}
         return gradient, {w: out[over.tangents[g]] for w, g in joint.gradients.items()}
 
@@ -314,22 +313,6 @@ class Session:
         types = self._derived("types", lambda: make_plan(self.graph, self.registry).types)
         kinds = ((o, types.get(o)) for o in self.graph.output_names)
         return tuple(o for o, t in kinds if not isinstance(t, TensorType) or is_differentiable(t.dtype))
-
-    def _seed_like(self, of: str, key: Any, feeds: Arrays) -> tuple[tuple[int, ...], Any]:
-        """Shape and dtype of a value for these inputs, from the plan, or by running it once."""
-        signed = (*key, "seed", signature(feeds))
-        if signed not in self._graphs:
-            plan = self._plan(("run", (of,)), self._derived(("run", of), lambda: self._fetching([of])), feeds)
-            t = plan.types.get(of)
-            if isinstance(t, TensorType) and t.is_static:
-                known: Any = np.broadcast_to(np.zeros((), t.dtype), t.shape or ())
-            else:
-                step = self.step
-                known = self._run(("run", (of,)), self._derived(("run", of), lambda: self._fetching([of])), feeds)[of]
-                self.step = step
-            self._graphs[signed] = (known.shape, known.dtype)
-        found: tuple[tuple[int, ...], Any] = self._graphs[signed]
-        return found
 
 
 def _owned(x: Any, borrowed: set[int]) -> Any:

@@ -124,11 +124,11 @@ def trace(
 def _run_reverse(
     session: Session, inputs: Mapping[str, Any], of: str, wrt: Sequence[str]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    joint = reverse(session.graph, session.registry, [of], wrt, keep_outputs=False)
+    joint = reverse(session.graph, session.registry, [of], wrt, keep_outputs=False, seed_ones=True)
     recorder = Recorder()
     value, _ = Session(session.graph, registry=session.registry, observers=[recorder]).value_and_grad(inputs, of, wrt)
     found = dict(recorder.values)
-    found[joint.seeds[of]] = np.ones_like(value)
+    found.setdefault(joint.seeds[of], np.ones_like(value))
     derivatives = {v: found[ct] for v, ct in joint.cotangents.items() if ct in found}
     return found, derivatives
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import warnings
+from typing import Any
 
 import numpy as np
 
@@ -67,5 +68,6 @@ def _examples(op: Op, seed: int) -> list[Point]:
 
 
 def _global_random_state() -> object:
-    name, keys, *rest = np.random.get_state()
+    numpy_state: Any = np.random.get_state()  # noqa: NPY002 (to see that nobody uses it)
+    name, keys, *rest = numpy_state
     return name, keys.tobytes(), tuple(rest), random.getstate()

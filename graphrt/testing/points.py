@@ -92,13 +92,14 @@ def _draw(op: Op, name: str, shape: tuple[int, ...], rng: np.random.Generator) -
 
 def _every_second(x: Any) -> Any:
     base = np.zeros(tuple(2 * n for n in x.shape), x.dtype)
-    view = base[(..., *(slice(None, None, 2) for _ in x.shape))]
+    every_second: Any = (..., *(slice(None, None, 2) for _ in x.shape))
+    view = base[every_second]
     view[...] = x
     return view
 
 
 def _reversed(x: Any) -> Any:
-    backwards = (..., *(slice(None, None, -1) for _ in x.shape))
+    backwards: Any = (..., *(slice(None, None, -1) for _ in x.shape))
     return np.array(x[backwards])[backwards]
 
 

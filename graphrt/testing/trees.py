@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,21 @@ def inner(a: Any, b: Any) -> tuple[float, float]:
     with np.errstate(all="ignore"):
         terms = np.asarray(a, np.float64) * np.asarray(b, np.float64)
         return float(np.sum(terms)), float(np.sum(np.abs(terms)))
+
+
+def flat_like(x: Any, pattern: Any) -> Any:
+    """The float entries as one float64 vector, laid out by ``pattern``; zeros where ``x`` has None."""
+    if isinstance(pattern, (tuple, list)):
+        members = x if x is not None else [None] * len(pattern)
+        return join([flat_like(a, p) for a, p in zip(members, pattern, strict=True)])
+    if not is_float(pattern):
+        return np.zeros(0)
+    return np.zeros(pattern.size) if x is None else np.ravel(np.asarray(x, np.float64))
+
+
+def join(parts: Sequence[Any]) -> Any:
+    """Vectors one after another."""
+    return np.concatenate([np.zeros(0), *parts])
 
 
 def describe(x: Any) -> str:

@@ -1,14 +1,17 @@
 """Files: zero-copy reading, whole-or-nothing writing, clear refusals."""
 
 import errno
+import hashlib
 import mmap
 import os
 import resource
 import stat
+import struct
 import subprocess
 import sys
 import textwrap
 
+import msgpack
 import numpy as np
 import pytest
 
@@ -98,10 +101,22 @@ def test_deferred_digests_find_the_damage_later(tmp_path):
         load(path, verify=False)
 
 
+def claiming(size):
+    """All of a container but its tensor section, which is of one tensor of so many bytes."""
+    small = dumps(Graph(initializers={"w": np.zeros(1, np.uint8)}))
+    header = msgpack.unpackb(small[64 : 64 + int.from_bytes(small[16:24], "little")])
+    header["tensors"][0] |= {"shape": [size], "nbytes": size}
+    packed = msgpack.packb(header)
+    padded = packed + bytes(-len(packed) % 64)
+    sizes = struct.pack("<QQQ", 1, len(packed), 64 + len(padded) + size)
+    return fmt.MAGIC + sizes + hashlib.sha256(packed).digest() + padded
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="resident memory is read from /proc")
 def test_big_file_opens_without_reading_it(tmp_path):
     """A sparse file of 1 GB in a process of its own: resident memory before and after, in KiB."""
     program = """
-        import hashlib, sys, numpy as np
+        import sys
         sys.path.insert(0, sys.argv[2])
         from graphrt.format import load
         def resident():
@@ -113,20 +128,13 @@ def test_big_file_opens_without_reading_it(tmp_path):
         assert w[1 << 20] == 0
         print(opened, resident() - before)
     """
-    sys.path.insert(0, os.path.dirname(os.path.dirname(__file__)))
-    try:
-        from hostile.builders import graph, header, seal, tensor
-    finally:
-        sys.path.pop(0)
     size = 1 << 30
-    data = seal(header(graph(initializers=[0]), [tensor(b"", shape=[size], nbytes=size)]), extra=size)
+    data = claiming(size)
     path = tmp_path / "big.grt"
     path.write_bytes(data)
     os.truncate(path, len(data) + size)
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     command = [sys.executable, "-c", textwrap.dedent(program), str(path), root]
-    if not os.path.exists("/proc/self/status"):
-        return
     opened, touched = map(int, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
     assert opened < 2048
     assert touched < 8192
@@ -148,7 +156,7 @@ def test_missing_and_unusual_files(tmp_path):
     with pytest.raises(FormatError, match="not a regular file"):
         load(tmp_path / "pipe.grt")
     (tmp_path / "empty.grt").write_bytes(b"")
-    with pytest.raises(FormatError, match="byte 0: not a .grt file"):
+    with pytest.raises(FormatError, match=r"byte 0: not a \.grt file"):
         load(tmp_path / "empty.grt")
     os.symlink("loop.grt", tmp_path / "loop.grt")
     with pytest.raises(FormatError, match="cannot be read"):
@@ -182,7 +190,7 @@ def test_bad_text_files(tmp_path):
     assert caught.value.path == str(path)
     path.write_bytes(b"\xef\xbb\xbf" + to_json(GOOD).encode())
     assert same_graph(GOOD, load(path)) == []
-    with pytest.raises(FormatError, match="more than 10 bytes"):
+    with pytest.raises(FormatError, match="the limit is 10"):
         load(path, limits=fmt.Limits(max_json=10))
 
 

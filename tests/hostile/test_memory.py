@@ -34,10 +34,20 @@ def cost(read: Callable[[Any], Any], data: Any) -> tuple[int, bool]:
     return peak, result is not None
 
 
-def filled(make: Callable[[int], Any]) -> bytes:
-    """A header of about 1 MB: grown from a probe of 100 parts."""
+SIZE = MIB // 4
+SCALED = Limits(memory_base=MIB)
+"""Bombs are a quarter of a megabyte, to be quick: the law is the same for each size."""
+
+
+def bound(size: int) -> int:
+    """Peak bytes that a hostile file of this size may cost under the scaled limits, caches and copies included."""
+    return SCALED.memory_base + (SCALED.memory_factor + 1) * size + 3 * MIB // 4
+
+
+def filled(make: Callable[[int], Any], size: int = SIZE) -> bytes:
+    """A header of about this many bytes, by the size of 100 parts."""
     each = (len(header(make(200))) - len(header(make(100)))) / 100
-    return header(make(int(MIB / each)))
+    return header(make(int(size / each)))
 
 
 def bare(i: int) -> dict[str, Any]:
@@ -74,10 +84,15 @@ BOMBS: dict[str, Callable[[int], Any]] = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_header_of_1_mb_costs_at_most_16(name):
+def test_a_header_costs_a_base_and_four_times_its_size(name):
     packed = filled(BOMBS[name])
-    peak, _ = cost(loads, seal(packed))
-    assert peak < 8 * MIB + 4 * len(packed) + MIB
+    peak, _ = cost(lambda data: loads(data, limits=SCALED), seal(packed))
+    assert peak < bound(len(packed))
+
+
+@pytest.mark.parametrize("name", ["short names", "two letters"])
+def test_a_header_of_1_mb_costs_at_most_16(name):
+    peak, _ = cost(loads, seal(filled(BOMBS[name], MIB)))
     assert peak < 16 * MIB
 
 
@@ -112,30 +127,36 @@ def test_untyped_bombs_cost_nothing(packed):
     assert peak < MIB
 
 
-TEXT_BOMBS: dict[str, Callable[[], str]] = {
-    "nested": lambda: "[" * MIB,
-    "nested data": lambda: text_tensor('{"dtype": "int8", "data": ' + "[" * MIB),
-    "empty nodes": lambda: text(nodes=[{"op_type": ""}] * 60_000),
-    "named nodes": lambda: text(nodes=[{"op_type": f"{i}"} for i in range(45_000)]),
-    "attributes": lambda: text(nodes=[{"op_type": "", "attributes": {"": 1}}] * 27_000),
-    "empty values": lambda: text(inputs=[{"name": ""}] * 70_000),
-    "types": lambda: text(value_info={f"{i}": {} for i in range(70_000)}),
-    "keys": lambda: text(metadata={f"{i}": "" for i in range(70_000)}),
-    "empty lists": lambda: text_tensor('{"dtype": "int8", "data": [' + "[]," * (MIB // 3) + "[]]}"),
-    "doubles": lambda: text_tensor('{"dtype": "float64", "data": [' + "1," * (MIB // 2) + "1]}"),
-    "bytes": lambda: text_tensor('{"dtype": "int8", "data": [' + "1," * (MIB // 2) + "1]}"),
-    "strings": lambda: text_tensor('{"dtype": "string", "data": [' + '"ab",' * (MIB // 5) + '"ab"]}'),
-    "ints": lambda: text_attribute("[" + "1234," * (MIB // 5) + "1]"),
-    "wide text": lambda: text_attribute('"𝄞' + "a" * MIB + '"'),
-    "empty tensors": lambda: text_attribute("[" + '{"tensor":{"dtype":"int8","data":[]}},' * 26_000 + "1]"),
+TEXT_BOMBS: dict[str, Callable[[int], str]] = {
+    "nested": lambda n: "[" * n,
+    "nested data": lambda n: text_tensor('{"dtype": "int8", "data": ' + "[" * n),
+    "empty nodes": lambda n: text(nodes=[{"op_type": ""}] * (n // 17)),
+    "named nodes": lambda n: text(nodes=[{"op_type": f"{i}"} for i in range(n // 22)]),
+    "attributes": lambda n: text(nodes=[{"op_type": "", "attributes": {"": 1}}] * (n // 38)),
+    "empty values": lambda n: text(inputs=[{"name": ""}] * (n // 14)),
+    "types": lambda n: text(value_info={f"{i}": {} for i in range(n // 13)}),
+    "keys": lambda n: text(metadata={f"{i}": "" for i in range(n // 13)}),
+    "empty lists": lambda n: text_tensor('{"dtype": "int8", "data": [' + "[]," * (n // 3) + "[]]}"),
+    "doubles": lambda n: text_tensor('{"dtype": "float64", "data": [' + "1," * (n // 2) + "1]}"),
+    "bytes": lambda n: text_tensor('{"dtype": "int8", "data": [' + "1," * (n // 2) + "1]}"),
+    "strings": lambda n: text_tensor('{"dtype": "string", "data": [' + '"ab",' * (n // 5) + '"ab"]}'),
+    "ints": lambda n: text_attribute("[" + "1234," * (n // 5) + "1]"),
+    "wide text": lambda n: text_attribute('"𝄞' + "a" * n + '"'),
+    "empty tensors": lambda n: text_attribute("[" + '{"tensor":{"dtype":"int8","data":[]}},' * (n // 38) + "1]"),
 }
 
 
 @pytest.mark.parametrize("name", TEXT_BOMBS)
+def test_a_text_costs_a_base_and_four_times_its_size(name):
+    bomb = TEXT_BOMBS[name](SIZE)
+    assert 0.8 * SIZE < len(bomb) < 1.2 * SIZE
+    peak, _ = cost(lambda data: from_json(data, limits=SCALED), bomb)
+    assert peak < bound(len(bomb))
+
+
+@pytest.mark.parametrize("name", ["doubles", "empty nodes"])
 def test_a_text_of_1_mb_costs_at_most_16(name):
-    bomb = TEXT_BOMBS[name]().encode()
-    assert len(bomb) < 1.5 * MIB
-    peak, _ = cost(lambda data: from_json(data.decode()), bomb)
+    peak, _ = cost(lambda data: from_json(data.decode()), TEXT_BOMBS[name](MIB).encode())
     assert peak < 16 * MIB
 
 

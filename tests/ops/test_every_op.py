@@ -2,10 +2,10 @@
 
 import pytest
 
-from graphrt.ops import builtin_ops
+from graphrt.manager import get_registry
 from graphrt.testing import check_op
 
-OPS = tuple(builtin_ops())
+OPS = tuple(get_registry().ops())
 
 
 @pytest.mark.parametrize("op", OPS, ids=[f"{o.qualified_name}-{o.version}" for o in OPS])

@@ -1,0 +1,73 @@
+"""Which BLAS NumPy runs on: library, kernel, threads, and the environment variables that steer it."""
+
+from __future__ import annotations
+
+import ctypes
+import glob
+import os
+from typing import Any
+
+import numpy as np
+
+_PREFIXES = ("scipy_openblas_", "openblas_")
+_SUFFIXES = ("64_", "")
+_AVX2_KERNELS = frozenset({"HASWELL", "ZEN", "EXCAVATOR", "SANDYBRIDGE", "NEHALEM", "PRESCOTT", "CORE2"})
+_VARIABLES = ("OPENBLAS_", "OMP_", "MKL_", "BLIS_", "VECLIB_", "GOTO_")
+
+
+def blas_facts() -> dict[str, Any]:
+    """Library, version, kernel and number of threads (None where they cannot be told), variables, warnings."""
+    built = np.show_config("dicts")["Build Dependencies"]["blas"]  # type: ignore[call-overload]
+    library = _openblas()
+    kernel = _call(library, "get_corename", ctypes.c_char_p)
+    variables = {k: v for k, v in sorted(os.environ.items()) if k.startswith(_VARIABLES)}
+    return {
+        "library": str(built.get("name", "unknown")),
+        "version": str(built.get("version", "")),
+        "kernel": kernel.decode() if kernel else None,
+        "threads": _call(library, "get_num_threads", ctypes.c_int),
+        "variables": variables,
+        "warnings": kernel_warnings(variables.get("OPENBLAS_CORETYPE"), has_avx512()),
+    }
+
+
+def kernel_warnings(forced: str | None, avx512: bool) -> list[str]:
+    """What is unwise about a forced OpenBLAS kernel.
+
+    >>> kernel_warnings("Haswell", avx512=True)
+    ['OPENBLAS_CORETYPE=Haswell forces a kernel without AVX-512 on a CPU that has it; matrix products may take twice as long: unset it']
+    """
+    if forced and forced.upper() in _AVX2_KERNELS and avx512:
+        return [
+            f"OPENBLAS_CORETYPE={forced} forces a kernel without AVX-512 on a CPU that has it; "
+            "matrix products may take twice as long: unset it"
+        ]
+    return []
+
+
+def has_avx512() -> bool:
+    """Whether the CPU has AVX-512, as far as NumPy can tell."""
+    found = np.show_config("dicts").get("SIMD Extensions", {}).get("found", [])  # type: ignore[call-overload]
+    return any("AVX512" in name or name in ("X86_V4", "X86_64_V4") for name in found)
+
+
+def _openblas() -> Any:
+    """The OpenBLAS that came with NumPy, which is loaded already; None where there is none."""
+    folder = os.path.join(os.path.dirname(os.path.dirname(np.__file__)), "numpy.libs")
+    packed = os.path.join(os.path.dirname(np.__file__), ".dylibs")
+    for path in sorted(glob.glob(os.path.join(folder, "*openblas*")) + glob.glob(os.path.join(packed, "*openblas*"))):
+        try:
+            return ctypes.CDLL(path)
+        except OSError:
+            continue
+    return None
+
+
+def _call(library: Any, name: str, result: Any) -> Any:
+    """Calls a function without arguments under the first of its names that the library has."""
+    for function in (f"{p}{name}{s}" for p in _PREFIXES for s in _SUFFIXES):
+        found = getattr(library, function, None) if library is not None else None
+        if found is not None:
+            found.restype, found.argtypes = result, []
+            return found()
+    return None
