@@ -31,3 +31,51 @@ def graphrt_register_commands() -> Iterable[Any]:
     from graphrt.definitions import Command
 
     return [Command(verb, text, configure_verb(verb), run_verb(verb)) for verb, text in VERBS.items()]
+
+
+@hookimpl
+def graphrt_register_optimizers() -> Iterable[Any]:
+    """SGD, Adam and relatives."""
+    from graphrt.optim import OPTIMIZERS
+
+    return OPTIMIZERS
+
+
+@hookimpl
+def graphrt_register_schedules() -> Iterable[Any]:
+    """Learning-rate schedules."""
+    from graphrt.optim import SCHEDULES
+
+    return SCHEDULES
+
+
+@hookimpl
+def graphrt_register_losses() -> Iterable[Any]:
+    """Losses, as pieces of graph."""
+    from graphrt.train.losses import LOSSES
+
+    return LOSSES
+
+
+@hookimpl
+def graphrt_register_metrics() -> Iterable[Any]:
+    """Figures of merit."""
+    from graphrt.train.metrics import METRICS
+
+    return METRICS
+
+
+@hookimpl
+def graphrt_register_initializers() -> Iterable[Any]:
+    """Initial weights."""
+    from graphrt.train.initializers import INITIALIZERS
+
+    return INITIALIZERS
+
+
+@hookimpl
+def graphrt_register_callbacks() -> Iterable[Any]:
+    """Training callbacks."""
+    from graphrt.train.callbacks import CALLBACKS
+
+    return CALLBACKS

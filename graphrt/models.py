@@ -6,6 +6,7 @@ own name (``logits`` or ``scores``), so that a loss can be put on them: ``Traine
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -89,7 +90,7 @@ def mlp(
     rng = np.random.default_rng(seed)
     b = GraphBuilder(name, dtype=dtype)
     value = _normalized(b, b.input("x", dtype, ["batch", inputs]), normalize, dtype)
-    for i, (n_in, n_out) in enumerate(zip(sizes, sizes[1:], strict=False), start=1):
+    for i, (n_in, n_out) in enumerate(itertools.pairwise(sizes), start=1):
         w = b.parameter(f"w{i}", fill(rng, (n_in, n_out), dtype))
         bias = b.parameter(f"b{i}", np.zeros(n_out, numpy_dtype(dtype)))
         last = i == len(sizes) - 1
@@ -159,7 +160,7 @@ def _activated(b: GraphBuilder, x: BuilderValue, activation: str, name: str, reg
 def _finished(b: GraphBuilder, scores: BuilderValue, output: str, kind: TensorType) -> Graph:
     _, op_type, domain, name = HEADS[output]
     if op_type:
-        axis = {"axis": -1} if "Softmax" in op_type else {}
-        scores = b.op(op_type, scores, domain=domain, outputs=[name], **axis)
+        axis = -1 if "Softmax" in op_type else None
+        scores = b.op(op_type, scores, domain=domain, outputs=[name], axis=axis)
     b.output(scores, type=kind)
     return b.build()

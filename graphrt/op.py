@@ -181,6 +181,8 @@ class Op:
         self._examples: Callable[[np.random.Generator], Iterable[Example]] | None = None
         self._derived: dict[str, Op] = {}
         self.mode_rule: Function | None = None
+        self.body_vjp_rule: Function | None = None
+        self.body_jvp_rule: Function | None = None
         self.skippable: frozenset[str] = frozenset()
 
     def __call__(self, *args: Any, **attributes: Any) -> Any:
@@ -235,6 +237,25 @@ class Op:
     def examples(self, function: Function) -> Function:
         """Declares arguments to test at: ``rng -> iterable of Example, or of (inputs, attributes) pairs``."""
         self._examples = function
+        return function
+
+    def body_vjp(self, function: Function) -> Function:
+        """Declares the VJP of an op with subgraphs: ``(cts, inputs, *, attributes) -> input cotangents``.
+
+        ``cts``: one cotangent per output, None where nothing comes back; ``inputs``: the node's inputs. A graph
+        attribute arrives as a `graphrt.runtime.bodies.BoundBody`, whose ``vjp`` gives outputs and a pullback;
+        it gathers the cotangents of captured values by itself. None stands for a zero cotangent.
+        """
+        self.body_vjp_rule = function
+        return function
+
+    def body_jvp(self, function: Function) -> Function:
+        """Declares the JVP of an op with subgraphs: ``(dots, inputs, *, attributes) -> output tangents``.
+
+        ``dots``: one tangent per input, None where there is none. A graph attribute's ``jvp`` takes inputs and
+        tangents and gives outputs and their tangents; it knows the tangents of captured values.
+        """
+        self.body_jvp_rule = function
         return function
 
     def mode(self, function: Function) -> Function:
@@ -320,11 +341,27 @@ class Op:
         """
         if suffix not in self._derived:
             kind, _, rest = suffix.partition("[")
+            if rest == "*]":
+                self._derived[suffix] = self._body_op(kind, suffix)
+                return self._derived[suffix]
             wrt = tuple(rest.removesuffix("]").split(","))
             if kind not in ("vjp", "jvp") or not rest.endswith("]") or not all(wrt):
                 raise GraphError(f"{self.op_type}.{suffix}: a derived op is written OP.vjp[input] or OP.jvp[input,...]")
             self._derived[suffix] = self._vjp_op(wrt, suffix) if kind == "vjp" else self._jvp_op(wrt, suffix)
         return self._derived[suffix]
+
+    def _body_op(self, kind: str, suffix: str) -> Op:
+        function = self.body_vjp_rule if kind == "vjp" else self.body_jvp_rule
+        if self.op_type.endswith(".vjp[*]") and kind == "jvp":
+            function = self.function  # the rule itself, to be run on dual arrays
+        if function is None:
+            raise NotDifferentiableError(f"op {self.qualified_name} has subgraphs and no {kind} rule for them")
+        own = tuple(p.name for p in self.inputs) if "." in self.op_type else ("inputs",)
+        first = ("cts" if kind == "vjp" else "dots", *own)
+        made = self._rule_op(suffix, Rule((), function, first, tuple(self.attributes)), ("*results",))
+        made.inputs = tuple(Param(n, optional=True, variadic=True) for n in first)
+        made._count_inputs()
+        return made
 
     def _vjp_op(self, wrt: tuple[str, ...], suffix: str) -> Op:
         if self.vjp_group(wrt[0]) != wrt:
@@ -359,6 +396,7 @@ class Op:
         made.grouped = any(p.variadic for p in made.inputs)
         made._vjp, made._jvp, made._derivative, made._derived = {}, {}, {}, {}
         made._infer, made._examples, made.mode_rule = None, None, None
+        made.body_vjp_rule, made.body_jvp_rule = None, None
         return made
 
     def _jvp_rule(self, wrt: tuple[str, ...]) -> Rule:

@@ -38,7 +38,13 @@ class ForwardGraph:
 
 
 def forward(
-    graph: Graph, registry: Registry, of: Sequence[str], wrt: Sequence[str], *, inferred: Inferred | None = None
+    graph: Graph,
+    registry: Registry,
+    of: Sequence[str],
+    wrt: Sequence[str],
+    *,
+    inferred: Inferred | None = None,
+    keep_outputs: bool = False,
 ) -> ForwardGraph:
     """Makes the joint graph for Jacobian-vector products.
 
@@ -48,6 +54,7 @@ def forward(
         of: values whose tangents are wanted.
         wrt: inputs and initializers that get a tangent.
         inferred: the graph's value types, where the caller has them.
+        keep_outputs: whether all original outputs stay outputs, before those in ``of``.
 
     Raises:
         InputError: a name in ``of`` or ``wrt`` is not a value of the graph, or cannot carry a tangent.
@@ -58,7 +65,9 @@ def forward(
     known = infer(graph, registry, order=order) if inferred is None else inferred
     check_names(graph, known, of, wrt)
     active = between(graph, wrt, of, dag)
-    needed = needed_for(graph, [*of, *graph.state_updates.values()], dag)
+    kept = [*graph.output_names, *of] if keep_outputs else of
+    outputs = tuple(dict.fromkeys(kept))
+    needed = needed_for(graph, [*outputs, *graph.state_updates.values()], dag)
     scope = NameScope(graph.names())
     writer = RuleWriter(graph, registry, known, scope)
     dots = {w: scope.fresh(f"{w}.dot") for w in wrt}
@@ -71,8 +80,8 @@ def forward(
     tangents = {o: dots.get(o) or writer.zeros_like(o) for o in of}
     joint = graph.replace(
         inputs=graph.inputs + tuple(Value(s, known.type(w)) for w, s in seeds.items()),
-        outputs=tuple(Value(o, known.type(o)) for o in of)
-        + tuple(Value(t, known.type(o)) for o, t in tangents.items()),
+        outputs=tuple(Value(o, known.type(o)) for o in outputs)
+        + tuple(Value(t, known.type(o)) for o, t in tangents.items() if t not in outputs),
         nodes=tuple(writer.joined(())),
         opset_imports=writer.opset_imports,
     )
@@ -82,8 +91,11 @@ def forward(
 def _push(writer: RuleWriter, node: Node, dots: dict[str, str]) -> None:
     """Adds the node that turns the tangents of one node's inputs into those of its outputs."""
     found = writer.registry.op_of(node, writer.graph)
-    wrt = differentiable_inputs(found, node.inputs, dots, node.attributes.get("segments"))
-    if not wrt:
+    bodies = any(node.subgraphs())
+    if bodies and not any(v in dots for v in node.free_inputs()):
+        return
+    wrt = () if bodies else differentiable_inputs(found, node.inputs, dots, node.attributes.get("segments"))
+    if not wrt and not bodies:
         return
     outputs = [
         writer.scope.fresh(f"{o}.dot") if o and carries_gradient(writer.known.type(o)) else "" for o in node.outputs
@@ -91,7 +103,10 @@ def _push(writer: RuleWriter, node: Node, dots: dict[str, str]) -> None:
     if not any(outputs):
         return
     try:
-        writer.jvp(found, node, wrt, dots, outputs)
+        if bodies:
+            writer.body_jvp(node, dots, outputs)
+        else:
+            writer.jvp(found, node, wrt, dots, outputs)
     except NotDifferentiableError as e:
         plugin = writer.registry.plugin_of("ops", found)
         raise NotDifferentiableError(

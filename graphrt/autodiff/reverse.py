@@ -131,7 +131,11 @@ def _live_values(
         if i not in active:
             continue
         found = registry.op_of(node, graph)
-        if differentiable_inputs(found, node.inputs, live):
+        if any(node.subgraphs()):
+            passes = any(v in live for v in node.free_inputs())
+        else:
+            passes = bool(differentiable_inputs(found, node.inputs, live))
+        if passes:
             live.update(o for o in node.outputs if o and carries_gradient(known.type(o)))
     return live
 
@@ -175,6 +179,10 @@ class _Walk:
         if not any(cts):
             return
         found = self.writer.registry.op_of(node, self.graph)
+        if any(node.subgraphs()):
+            for value, ct in self.writer.body_vjp(node, cts, live):
+                self.contributions.setdefault(value, []).append(ct)
+            return
         wanted = differentiable_inputs(found, node.inputs, live)
         done: set[str] = set()
         for name in wanted:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from graphrt.inference import Inferred
@@ -21,6 +21,7 @@ class RuleWriter:
         self.graph, self.registry, self.known, self.scope = graph, registry, known, scope
         self.nodes: list[Node] = []
         self._likes: dict[str, Node] = {}
+        self._extended: dict[int, Node] = {}
         self._opsets = dict(graph.opset_imports)
 
     @property
@@ -60,10 +61,11 @@ class RuleWriter:
         Each `like` comes right after the value it looks at, so that the value is not kept for it.
         """
         waiting = dict(self._likes)
-        produced = {o for n in (*self.graph.nodes, *self.nodes) for o in n.outputs}
+        nodes = [self._extended.get(id(n), n) for n in (*before, *self.nodes)]
+        produced = {o for n in nodes for o in n.outputs}
         for value in [v for v in waiting if v not in produced]:
             yield waiting.pop(value)
-        for node in (*before, *self.nodes):
+        for node in nodes:
             yield node
             for output in node.outputs:
                 if output in waiting:
@@ -117,6 +119,26 @@ class RuleWriter:
         agree = bool(derived.skippable) and _same_shape(self.known, [*node.outputs[:1], *node.inputs])
         self._call(derived, found, node, tangents, tuple(outputs), derived.skippable if agree else frozenset())
 
+    def body_vjp(
+        self, node: Node, cts: Sequence[str | None], live: Container[str]
+    ) -> list[tuple[str, str]]:
+        """Adds the node that calls the VJP of an op with subgraphs; as `vjp`, with what the subgraphs capture."""
+        targets = (*node.inputs, *captured_by(node))
+        outputs = tuple(self.scope.fresh(f"{t}.ct") if t and t in live else "" for t in targets)
+        arguments = (*(c or "" for c in cts), *node.inputs)
+        attributes = {**node.attributes, "segments": (len(cts), len(node.inputs))}
+        self.nodes.append(Node(f"{node.op_type}.vjp[*]", arguments, outputs, attributes, node.domain, node.name))
+        return [(t, o) for t, o in zip(targets, outputs, strict=True) if o]
+
+    def body_jvp(self, node: Node, dots: Mapping[str, str], outputs: Sequence[str]) -> None:
+        """Adds the node that calls the JVP of an op with subgraphs; as `jvp`, with what the subgraphs capture."""
+        captured = captured_by(node)
+        tangents = tuple(dots.get(v, "") for v in (*node.inputs, *captured))
+        own: Any = node.attributes.get("segments", (len(node.inputs),))
+        attributes = {**node.attributes, "segments": (len(tangents), *own)}
+        arguments = (*tangents, *node.inputs)
+        self.nodes.append(Node(f"{node.op_type}.jvp[*]", arguments, tuple(outputs), attributes, node.domain, node.name))
+
     def _call(
         self,
         derived: Op,
@@ -126,7 +148,9 @@ class RuleWriter:
         outputs: tuple[str, ...],
         drop: frozenset[str],
     ) -> None:
-        bound: dict[str, Any] = found.bind(node.inputs, _segments(node)) | _bind_outputs(found, node)
+        self._name_outputs(found, node, derived)
+        outputs_bound = _bind_outputs(found, self._extended.get(id(node), node))
+        bound: dict[str, Any] = found.bind(node.inputs, _segments(node)) | outputs_bound
         arguments: list[str] = []
         segments: list[int] = []
         for param in derived.inputs:
@@ -137,6 +161,22 @@ class RuleWriter:
         if sum(p.variadic for p in derived.inputs) > 1:
             attributes["segments"] = tuple(segments)
         self.nodes.append(Node(derived.op_type, tuple(arguments), outputs, attributes, node.domain, node.name))
+
+    def _name_outputs(self, found: Op, node: Node, derived: Op) -> None:
+        """Names the outputs that a rule reads and the node leaves out."""
+        if found.variadic_output:
+            return
+        names = self._extended.get(id(node), node).outputs
+        names += ("",) * (len(found.outputs) - len(names))
+        read = {p.name.removesuffix("_like") for p in derived.inputs}
+        missing = [i for i, o in enumerate(found.outputs) if o in read and not names[i]]
+        if missing:
+            made = {i: self.scope.fresh(f"{node.label}.{found.outputs[i]}") for i in missing}
+            most = max(len(node.outputs), *(i + 1 for i in missing))
+            outputs = tuple(made.get(i, n) for i, n in enumerate(names))[:most]
+            self._extended[id(node)] = Node(
+                node.op_type, node.inputs, outputs, node.attributes, node.domain, node.name
+            )
 
     def _argument(
         self, name: str, bound: dict[str, Any], extra: dict[str, str | tuple[str, ...]], drop: frozenset[str]
@@ -155,6 +195,11 @@ class RuleWriter:
         else:
             value = ""
         return list(value) if isinstance(value, tuple) else [value or ""]
+
+
+def captured_by(node: Node) -> tuple[str, ...]:
+    """The outer values that a node's subgraphs read, each once, in order."""
+    return tuple(dict.fromkeys(c for g in node.subgraphs() for c in g.captured()))
 
 
 def _segments(node: Node) -> Any:

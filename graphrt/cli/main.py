@@ -7,6 +7,7 @@ plug-ins bring are looked up only when no built-in verb has the name: ``graphrt 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import sys
 import traceback
@@ -146,7 +147,7 @@ def _run_verb(verb: str, rest: list[str], options: argparse.Namespace) -> int:
 
 
 def _named_in(rest: list[str]) -> list[str]:
-    return [b for a, b in zip(rest, rest[1:], strict=False) if a == "--disable-plugin"]
+    return [b for a, b in itertools.pairwise(rest) if a == "--disable-plugin"]
 
 
 def _disable(names: list[str]) -> None:

@@ -23,6 +23,7 @@ class BuilderValue:
     builder: GraphBuilder
     name: str
     dtype: str | None = None
+    __array_ufunc__ = None  # so that ``array + value`` comes to __radd__ here
 
     def _binary(self, op_type: str, other: Any, swapped: bool = False) -> BuilderValue:
         right = self.builder.value(other, dtype=self.dtype)

@@ -18,8 +18,8 @@ evaluated. The text is at most `MAX_LENGTH` characters long and nests at most `M
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
@@ -28,6 +28,7 @@ import numpy as np
 
 from graphrt.errors import ExpressionError
 from graphrt.ir.graph import OPSET, Graph, NameScope, Node, Value
+from graphrt.ir.tokens import Token, fail_at, tokens
 from graphrt.types import TensorType, numpy_dtype
 
 MAX_LENGTH = 20_000
@@ -37,27 +38,10 @@ MAX_DEPTH = 200
 CONSTANTS = {"pi": math.pi, "e": math.e}
 """The names that are numbers."""
 
-_TOKEN = re.compile(
-    r"""(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)
-      | (?P<name>\w+)
-      | (?P<string>"[^"\n]*"|'[^'\n]*')
-      | (?P<sign>\*\*|[-+*/^(),=])""",
-    re.VERBOSE,
-)
 _BINARY = {"+": ("Add", 10), "-": ("Sub", 10), "*": ("Mul", 20), "/": ("Div", 20), "^": ("Pow", 40), "**": ("Pow", 40)}
 _UNARY_POWER = 30
+_PYTHON_TYPES: dict[str, type | tuple[type, ...]] = {"float": (int, float), "int": int, "string": str, "any": object}
 _RIGHT = frozenset({"^", "**"})
-_HINTS = {
-    "[": "there are no lists and no subscripts here",
-    ".": "there are no attributes of values here",
-    ":": "write a formula, not a function definition",
-    "%": "write mod(a, b)",
-    "<": "write less(a, b)",
-    ">": "write greater(a, b)",
-    "@": "write matmul(a, b)",
-}
-
-
 class Function(NamedTuple):
     """What a function name stands for: an op, the opset version to import, and what it takes.
 
@@ -71,12 +55,6 @@ class Function(NamedTuple):
     least: int = 0
     most: int | None = None
     attributes: Mapping[str, str] | None = None
-
-
-class _Token(NamedTuple):
-    kind: str
-    text: str
-    at: int
 
 
 def parse_expression(text: str, functions: Mapping[str, Any], *, dtype: str = "float64") -> Graph:
@@ -109,34 +87,6 @@ def parse_expression(text: str, functions: Mapping[str, Any], *, dtype: str = "f
     return parser.graph()
 
 
-def _fail(text: str, at: int, problem: str) -> NoReturn:
-    """Raises an ExpressionError that points at a column of the text."""
-    start = text.rfind("\n", 0, at) + 1
-    end = text.find("\n", at)
-    line = text[start : len(text) if end < 0 else end]
-    column = at - start
-    lo = max(0, column - 60)
-    shown = ("…" if lo else "") + "".join(c if c.isprintable() else " " for c in line[lo : column + 40])
-    shown += "…" if column + 40 < len(line) else ""
-    caret = " " * (column - lo + bool(lo)) + "^"
-    raise ExpressionError(f"column {at + 1}: {problem}\n  {shown}\n  {caret}")
-
-
-def _tokens(text: str) -> Iterator[_Token]:
-    at = 0
-    while at < len(text):
-        if text[at].isspace():
-            at += 1
-            continue
-        match = _TOKEN.match(text, at)
-        if match is None or (match.lastgroup == "name" and not match.group().isidentifier()):
-            hint = _HINTS.get(text[at])
-            _fail(text, at, f"{text[at]!r} has no meaning in an expression" + (f"; {hint}" if hint else ""))
-        yield _Token(match.lastgroup or "", match.group(), at)
-        at = match.end()
-    yield _Token("end", "", len(text.rstrip()))
-
-
 @dataclass(frozen=True, slots=True)
 class _Literal:
     number: float
@@ -151,7 +101,7 @@ class _Parser:
 
     def __init__(self, text: str, functions: Mapping[str, Function], dtype: str):
         self.text, self.functions, self.dtype = text, functions, dtype
-        self.tokens = list(_tokens(text))
+        self.tokens = list(tokens(text))
         self.position = self.depth = 0
         self.variables = list(dict.fromkeys(self._variables()))
         self.scope = NameScope(self.variables)
@@ -162,7 +112,7 @@ class _Parser:
         self.opsets = {"": OPSET}
 
     def _variables(self) -> Iterator[str]:
-        for token, after in zip(self.tokens, self.tokens[1:], strict=False):
+        for token, after in itertools.pairwise(self.tokens):
             if token.kind == "name" and after.text not in ("(", "=") and token.text not in CONSTANTS:
                 if token.text.startswith("__"):
                     self.fail(token, f"a name must not begin with two underscores: {token.text}")
@@ -171,7 +121,7 @@ class _Parser:
     def graph(self) -> Graph:
         """The whole text as a graph."""
         if len(self.tokens) == 1:
-            _fail(self.text, 0, "the expression is empty; write a formula such as x*y + sin(x)")
+            fail_at(self.text, 0, "the expression is empty; write a formula such as x*y + sin(x)")
         result = self._expression(0)
         if self.token.kind != "end":
             self.fail(self.token, self._misplaced())
@@ -188,12 +138,12 @@ class _Parser:
     # ---- reading -------------------------------------------------------------------------------------
 
     @property
-    def token(self) -> _Token:
+    def token(self) -> Token:
         return self.tokens[self.position]
 
-    def fail(self, token: _Token, problem: str) -> NoReturn:
+    def fail(self, token: Token, problem: str) -> NoReturn:
         """Points at a token."""
-        _fail(self.text, token.at, problem)
+        fail_at(self.text, token.at, problem)
 
     def _take(self, sign: str, problem: str) -> None:
         if self.token.kind != "sign" or self.token.text != sign:
@@ -234,9 +184,9 @@ class _Parser:
                 return operand
             return _Literal(-operand.number) if isinstance(operand, _Literal) else self._emit("Neg", [operand])
         self.position -= 1
-        self.fail(token, self._misplaced())
+        return self.fail(token, self._misplaced())
 
-    def _call(self, name: _Token) -> _Operand:
+    def _call(self, name: Token) -> _Operand:
         function = self.functions.get(name.text.lower())
         if function is None:
             near = difflib.get_close_matches(name.text.lower(), self.functions, n=3, cutoff=0.6)
@@ -259,13 +209,13 @@ class _Parser:
         self.opsets.setdefault(function.domain, function.version)
         return self._emit(function.op_type, inputs, function.domain, attributes)
 
-    def _check_count(self, name: _Token, function: Function, count: int) -> None:
+    def _check_count(self, name: Token, function: Function, count: int) -> None:
         least, most = function.least, function.most
         if count < least or (most is not None and count > most):
             wanted = f"{least} or more" if most is None else f"{least}" if least == most else f"{least} to {most}"
             self.fail(name, f"{name.text} takes {wanted} input{'s' if wanted != '1' else ''}, not {count}")
 
-    def _attribute(self, name: _Token, function: Function, attributes: dict[str, Any]) -> None:
+    def _attribute(self, name: Token, function: Function, attributes: dict[str, Any]) -> None:
         key = self.token
         self.position += 2
         known = function.attributes
@@ -276,8 +226,7 @@ class _Parser:
         at = self.token
         value = self._attribute_value()
         kind = None if known is None else known[key.text]
-        fits = {"float": isinstance(value, (int, float)), "int": isinstance(value, int), "string": isinstance(value, str)}
-        if kind is not None and not fits.get(kind, kind == "any"):
+        if kind is not None and not isinstance(value, _PYTHON_TYPES.get(kind, ())):
             self.fail(at, f"the attribute {key.text!r} of {name.text} is of kind {kind}, not {value!r}")
         attributes[key.text] = float(value) if kind == "float" else value
 
@@ -296,9 +245,9 @@ class _Parser:
             return sign * CONSTANTS[token.text]
         if token.kind == "string" and self.tokens[self.position - 2].text == "=":
             return token.text[1:-1]
-        self.fail(token, 'an attribute is a number or a "string"')
+        return self.fail(token, 'an attribute is a number or a "string"')
 
-    def _number(self, token: _Token) -> float:
+    def _number(self, token: Token) -> float:
         number = float(token.text)
         with np.errstate(over="ignore"):
             if not np.isfinite(numpy_dtype(self.dtype).type(number)):
@@ -324,7 +273,7 @@ class _Parser:
             return f"an operator is missing between {before.text!r} and {token.text!r}; for a product write *"
         return f"an operand is missing before {token.text!r}"
 
-    def _unclosed(self, opening: _Token) -> str:
+    def _unclosed(self, opening: Token) -> str:
         if self.token.kind == "end":
             return f"the '(' in column {opening.at + 1} is not closed"
         return self._misplaced()

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from graphrt.op import Array
 from graphrt.types import numpy_dtype
 
-Array: TypeAlias = Any
 Ints: TypeAlias = tuple[int, ...]
 
 _STASH = {1: "float32", 10: "float16", 11: "float64", 16: "bfloat16"}

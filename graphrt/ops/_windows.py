@@ -11,13 +11,13 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
+from graphrt.op import Array
 from graphrt.types import Dim, Shape
 
-Array: TypeAlias = Any
 Ints: TypeAlias = tuple[int, ...]
 
 AUTO_PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
@@ -96,7 +96,7 @@ def window(
         ValueError: attribute lengths do not fit the spatial rank, or the window is wider than its input.
     """
     axes = _axes(len(size), kernel, strides, dilations, pads, auto_pad)
-    out, begin, end = [], [], []
+    bounds = []
     for n, (k, s, d, b, e) in zip(size, axes, strict=True):
         span = (k - 1) * d + 1
         if auto_pad in ("SAME_UPPER", "SAME_LOWER"):
@@ -106,9 +106,10 @@ def window(
             e = total - b
         else:
             o = _out(n + b + e, n + b, span, s, ceil_mode)
-        out.append(o), begin.append(b), end.append(e)
+        bounds.append((o, b, e))
     ks, ss, ds, _, _ = zip(*axes, strict=True) if axes else ((),) * 5
-    return Window(tuple(map(int, size)), tuple(out), ks, ss, ds, tuple(begin), tuple(end))
+    out, begin, end = zip(*bounds, strict=True) if axes else ((),) * 3
+    return Window(tuple(map(int, size)), out, ks, ss, ds, begin, end)
 
 
 def window_dims(
@@ -158,9 +159,8 @@ def _axes(
     strides = strides or (1,) * rank
     dilations = dilations or (1,) * rank
     pads = pads if pads and auto_pad == "NOTSET" else (0,) * (2 * rank)
-    for name, given, n in (
-        ("kernel_shape", kernel, rank), ("strides", strides, rank), ("dilations", dilations, rank), ("pads", pads, 2 * rank),
-    ):  # fmt: skip
+    lengths = ("kernel_shape", kernel, rank), ("strides", strides, rank), ("dilations", dilations, rank)
+    for name, given, n in (*lengths, ("pads", pads, 2 * rank)):
         if len(given) != n:
             raise ValueError(f"{name} has {len(given)} entries for {rank} spatial axes; expected {n}")
         if name != "pads" and min(given, default=1) < 1:

@@ -7,16 +7,14 @@ q [B, Hkv, G*S, D] times k [B, Hkv, D, T]; the sums over a group in the derivati
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from graphrt.op import op, unbroadcast
+from graphrt.op import Array, op, unbroadcast
 from graphrt.ops._standardize import stash_dtype
 from graphrt.ops._windows import wide
 from graphrt.types import Dim, Shape, TensorType
-
-Array: TypeAlias = Any
 
 
 class Settings(NamedTuple):
@@ -53,7 +51,9 @@ def _split_heads(x: Array, heads: int | None, name: str) -> Array:
     if x.ndim == 4:
         return x
     if x.ndim != 3 or not heads or x.shape[2] % heads:
-        raise ValueError(f"{name} {x.shape} is [batch, heads, length, size], or [batch, length, heads*size] with num_heads")
+        raise ValueError(
+            f"{name} {x.shape} is [batch, heads, length, size], or [batch, length, heads*size] with num_heads"
+        )
     return np.swapaxes(x.reshape(*x.shape[:2], heads, x.shape[2] // heads), 1, 2)
 
 
@@ -152,7 +152,9 @@ def _forward(
     raw = _heads(np.matmul(rows * root, _transposed(keys * root)), h, s)
     capped = raw if settings.softcap <= 0 else settings.softcap * np.tanh(raw / settings.softcap)
     masked = _apply_masks(capped, mask, _allowed(b, s, k.shape[2], past, nonpad, settings))
-    precision = masked.dtype if not settings.softmax_precision else stash_dtype(masked.dtype, settings.softmax_precision)
+    precision = (
+        masked.dtype if not settings.softmax_precision else stash_dtype(masked.dtype, settings.softmax_precision)
+    )
     p = _softmax(masked.astype(precision, copy=False)).astype(masked.dtype, copy=False)
     return Forward(rows, keys, values, raw, capped, masked, p, past, root), *present
 
@@ -161,7 +163,12 @@ def _cap_slope(f: Forward, softcap: float) -> Any:
     return 1 if softcap <= 0 else 1 - (f.capped / softcap) ** 2
 
 
-@op("Attention", version=23, outputs=("y", "present_key", "present_value", "qk_matmul_output"), nondiff="nonpad_kv_seqlen")
+@op(
+    "Attention",
+    version=23,
+    outputs=("y", "present_key", "present_value", "qk_matmul_output"),
+    nondiff="nonpad_kv_seqlen",
+)
 def attention(
     q: Array, k: Array, v: Array, attn_mask: Array = None, past_key: Array = None, past_value: Array = None,
     nonpad_kv_seqlen: Array = None, *, is_causal: int = 0, kv_num_heads: int | None = None, left_window_size: int = -1,
@@ -190,15 +197,17 @@ def attention(
 
 
 @attention.vjp("q", "k", "v", "attn_mask", "past_key", "past_value")
-def _(  # type: ignore[no-untyped-def]
-    ct, ct_present_key, ct_present_value, ct_qk_matmul_output, q, k, v, attn_mask, past_key, past_value,
-    nonpad_kv_seqlen, is_causal, kv_num_heads, left_window_size, q_num_heads, qk_matmul_output_mode, right_window_size,
-    scale, softcap, softmax_precision,
-):  # fmt: skip
+def _(
+    ct: Array | None, ct_present_key: Array | None, ct_present_value: Array | None, ct_qk_matmul_output: Array | None,
+    q: Array, k: Array, v: Array, attn_mask: Array | None, past_key: Array | None, past_value: Array | None,
+    nonpad_kv_seqlen: Array | None, is_causal: int, kv_num_heads: int | None, left_window_size: int,
+    q_num_heads: int | None, qk_matmul_output_mode: int, right_window_size: int, scale: float | None, softcap: float,
+    softmax_precision: int | None,
+) -> Any:  # fmt: skip
     settings = Settings(
         q_num_heads, kv_num_heads, scale, softcap, is_causal, (left_window_size, right_window_size), softmax_precision
     )
-    f, keys, values = _forward(q, k, v, attn_mask, past_key, past_value, nonpad_kv_seqlen, settings)
+    f, keys, _ = _forward(q, k, v, attn_mask, past_key, past_value, nonpad_kv_seqlen, settings)
     (h, s), kv = f.raw.shape[1:3], keys.shape[1]
 
     def reached(mode: int, so_far: Array) -> Array:
@@ -221,18 +230,21 @@ def _(  # type: ignore[no-untyped-def]
     v_ct = v_ct if ct_present_value is None else v_ct + ct_present_value
     parts = (
         (_join_heads(q_ct, q.ndim), q), (_join_heads(k_ct[:, :, f.past :], k.ndim), k),
-        (_join_heads(v_ct[:, :, f.past :], v.ndim), v), (k_ct[:, :, : f.past], past_key), (v_ct[:, :, : f.past], past_value),
+        (_join_heads(v_ct[:, :, f.past :], v.ndim), v), (k_ct[:, :, : f.past], past_key),
+        (v_ct[:, :, : f.past], past_value),
     )  # fmt: skip
     cast = [None if x is None else c.astype(x.dtype, copy=False) for c, x in parts]
     return (*cast[:3], mask_ct, *cast[3:])
 
 
 @attention.jvp("q", "k", "v", "attn_mask", "past_key", "past_value")
-def _(  # type: ignore[no-untyped-def]
-    q_dot, k_dot, v_dot, attn_mask_dot, past_key_dot, past_value_dot, q, k, v, attn_mask, past_key, past_value,
-    nonpad_kv_seqlen, is_causal, kv_num_heads, left_window_size, q_num_heads, qk_matmul_output_mode, right_window_size,
-    scale, softcap, softmax_precision,
-):  # fmt: skip
+def _(
+    q_dot: Array | None, k_dot: Array | None, v_dot: Array | None, attn_mask_dot: Array | None,
+    past_key_dot: Array | None, past_value_dot: Array | None, q: Array, k: Array, v: Array, attn_mask: Array | None,
+    past_key: Array | None, past_value: Array | None, nonpad_kv_seqlen: Array | None, is_causal: int,
+    kv_num_heads: int | None, left_window_size: int, q_num_heads: int | None, qk_matmul_output_mode: int,
+    right_window_size: int, scale: float | None, softcap: float, softmax_precision: int | None,
+) -> Any:  # fmt: skip
     settings = Settings(
         q_num_heads, kv_num_heads, scale, softcap, is_causal, (left_window_size, right_window_size), softmax_precision
     )
@@ -247,7 +259,7 @@ def _(  # type: ignore[no-untyped-def]
     raw_dot = _heads(raw_dot, h, s)
     capped_dot = raw_dot * _cap_slope(f, softcap)
     masked_dot = capped_dot
-    if attn_mask_dot is not None and attn_mask.dtype != bool:
+    if attn_mask_dot is not None:
         missing = f.masked.shape[-1] - attn_mask_dot.shape[-1]
         tail = np.zeros((*attn_mask_dot.shape[:-1], max(missing, 0)), masked_dot.dtype)
         masked_dot = masked_dot + np.concatenate([wide(attn_mask_dot), tail], axis=-1)
@@ -278,7 +290,10 @@ def _head_dims(shape: Shape, heads: int | None) -> tuple[Dim, Dim, Dim, Dim]:
 
 
 @attention.infer
-def _(q, k, v, past_key, q_num_heads, kv_num_heads, n_outputs):  # type: ignore[no-untyped-def]
+def _(
+    q: TensorType, k: TensorType, v: TensorType, past_key: TensorType | None, q_num_heads: int | None,
+    kv_num_heads: int | None, n_outputs: int,
+) -> Any:  # fmt: skip
     if q.shape is None or k.shape is None or v.shape is None:
         return (TensorType(q.dtype), TensorType(k.dtype), TensorType(v.dtype), TensorType(q.dtype))[: max(n_outputs, 1)]
     b, h, s, _ = _head_dims(q.shape, q_num_heads)

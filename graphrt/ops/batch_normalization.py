@@ -8,12 +8,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from graphrt.op import op, unbroadcast
+from graphrt.op import Array, op, unbroadcast
 from graphrt.ops._standardize import Standardized, standardize, standardize_tangent
 from graphrt.ops._windows import wide
 from graphrt.types import TensorType, is_differentiable
 
-Array: TypeAlias = Any
 Ints: TypeAlias = tuple[int, ...]
 
 
@@ -61,7 +60,9 @@ def _training(
     return (y.astype(x.dtype, copy=False), *running, *(s.astype(mean.dtype, copy=False) for s in batch))
 
 
-def _inference_vjp(ct: Array | None, x: Array, scale: Array, b: Array, mean: Array, var: Array, epsilon: float):  # type: ignore[no-untyped-def]
+def _inference_vjp(
+    ct: Array | None, x: Array, scale: Array, b: Array, mean: Array, var: Array, epsilon: float
+) -> tuple[Any, ...]:
     """Cotangents of x, scale, b, mean, var."""
     if ct is None:
         return (None,) * 5
@@ -81,7 +82,7 @@ def _inference_vjp(ct: Array | None, x: Array, scale: Array, b: Array, mean: Arr
 def _training_vjp(
     ct: Array | None, ct_running: tuple[Array | None, Array | None], ct_saved: tuple[Array | None, Array | None],
     x: Array, scale: Array, b: Array, mean: Array, var: Array, epsilon: float, momentum: float,
-):  # fmt: skip  # type: ignore[no-untyped-def]
+) -> tuple[Any, ...]:  # fmt: skip
     """Cotangents of x, scale, b, mean, var from those of all outputs."""
     stats, axes, count = _batch(x, mean, epsilon)
     ct = np.zeros(x.shape, stats.xhat.dtype) if ct is None else wide(ct)
@@ -176,9 +177,10 @@ def batch_normalization(
 
 
 @batch_normalization.vjp("x", "scale", "b", "input_mean", "input_var")
-def _(  # type: ignore[no-untyped-def]
-    ct, ct_running_mean, ct_running_var, x, scale, b_like, input_mean, input_var, epsilon, momentum, training_mode
-):
+def _(
+    ct: Array | None, ct_running_mean: Array | None, ct_running_var: Array | None, x: Array, scale: Array,
+    b_like: Array, input_mean: Array, input_var: Array, epsilon: float, momentum: float, training_mode: int,
+) -> Any:  # fmt: skip
     given = x, scale, b_like, input_mean, input_var, epsilon
     if training_mode:
         return _training_vjp(ct, (ct_running_mean, ct_running_var), (None, None), *given, momentum)
@@ -186,10 +188,11 @@ def _(  # type: ignore[no-untyped-def]
 
 
 @batch_normalization.jvp("x", "scale", "b", "input_mean", "input_var")
-def _(  # type: ignore[no-untyped-def]
-    x_dot, scale_dot, b_dot, input_mean_dot, input_var_dot, x, scale, input_mean, input_var,
-    epsilon, momentum, training_mode,
-):  # fmt: skip
+def _(
+    x_dot: Array | None, scale_dot: Array | None, b_dot: Array | None, input_mean_dot: Array | None,
+    input_var_dot: Array | None, x: Array, scale: Array, input_mean: Array, input_var: Array, epsilon: float,
+    momentum: float, training_mode: int,
+) -> Any:  # fmt: skip
     dots = x_dot, scale_dot, b_dot, input_mean_dot, input_var_dot
     if training_mode:
         return _training_jvp(dots, x, scale, input_mean, epsilon, momentum)[:3]
@@ -197,7 +200,7 @@ def _(  # type: ignore[no-untyped-def]
 
 
 @batch_normalization.infer
-def _(x, scale, input_mean, n_outputs):  # type: ignore[no-untyped-def]
+def _(x: TensorType, scale: TensorType, input_mean: TensorType, n_outputs: int) -> Any:
     return _types(x, scale, input_mean, n_outputs)
 
 
@@ -231,10 +234,11 @@ def batch_normalization_7(
 
 
 @batch_normalization_7.vjp("x", "scale", "b", "input_mean", "input_var")
-def _(  # type: ignore[no-untyped-def]
-    ct, ct_running_mean, ct_running_var, ct_saved_mean, ct_saved_var, x, scale, b_like, input_mean, input_var,
-    epsilon, momentum, n_outputs,
-):  # fmt: skip
+def _(
+    ct: Array | None, ct_running_mean: Array | None, ct_running_var: Array | None, ct_saved_mean: Array | None,
+    ct_saved_var: Array | None, x: Array, scale: Array, b_like: Array, input_mean: Array, input_var: Array,
+    epsilon: float, momentum: float, n_outputs: int,
+) -> Any:  # fmt: skip
     given = x, scale, b_like, input_mean, input_var, epsilon
     if n_outputs > 1:
         saved = ct_saved_mean, ct_saved_var
@@ -243,10 +247,11 @@ def _(  # type: ignore[no-untyped-def]
 
 
 @batch_normalization_7.jvp("x", "scale", "b", "input_mean", "input_var")
-def _(  # type: ignore[no-untyped-def]
-    x_dot, scale_dot, b_dot, input_mean_dot, input_var_dot, x, scale, input_mean, input_var,
-    epsilon, momentum, n_outputs,
-):  # fmt: skip
+def _(
+    x_dot: Array | None, scale_dot: Array | None, b_dot: Array | None, input_mean_dot: Array | None,
+    input_var_dot: Array | None, x: Array, scale: Array, input_mean: Array, input_var: Array, epsilon: float,
+    momentum: float, n_outputs: int,
+) -> Any:  # fmt: skip
     dots = x_dot, scale_dot, b_dot, input_mean_dot, input_var_dot
     if n_outputs > 1:
         return _training_jvp(dots, x, scale, input_mean, epsilon, momentum)
@@ -254,7 +259,7 @@ def _(  # type: ignore[no-untyped-def]
 
 
 @batch_normalization_7.infer
-def _(x, scale, input_mean, n_outputs):  # type: ignore[no-untyped-def]
+def _(x: TensorType, scale: TensorType, input_mean: TensorType, n_outputs: int) -> Any:
     return _types(x, scale, input_mean, n_outputs)
 
 
@@ -271,17 +276,18 @@ def batch_normalization_6(
     x: Array, scale: Array, b: Array, input_mean: Array, input_var: Array, *,
     epsilon: float = 1e-5, is_test: int = 0, momentum: float = 0.9, spatial: int = 1,
 ) -> tuple[Array, ...]:  # fmt: skip
-    """`BatchNormalization` of opset 6: trains unless ``is_test``; otherwise as version 7. Source: ONNX operator spec."""
+    """`BatchNormalization` of opset 6: trains unless ``is_test``; else as version 7. Source: ONNX operator spec."""
     if is_test:
         return _inference(x, scale, b, input_mean, input_var, epsilon), None, None, None, None
     return _training(x, scale, b, input_mean, input_var, epsilon, momentum)
 
 
 @batch_normalization_6.vjp("x", "scale", "b", "input_mean", "input_var")
-def _(  # type: ignore[no-untyped-def]
-    ct, ct_running_mean, ct_running_var, ct_saved_mean, ct_saved_var, x, scale, b_like, input_mean, input_var,
-    epsilon, is_test, momentum,
-):  # fmt: skip
+def _(
+    ct: Array | None, ct_running_mean: Array | None, ct_running_var: Array | None, ct_saved_mean: Array | None,
+    ct_saved_var: Array | None, x: Array, scale: Array, b_like: Array, input_mean: Array, input_var: Array,
+    epsilon: float, is_test: int, momentum: float,
+) -> Any:  # fmt: skip
     given = x, scale, b_like, input_mean, input_var, epsilon
     if is_test:
         return _inference_vjp(ct, *given)
@@ -290,9 +296,11 @@ def _(  # type: ignore[no-untyped-def]
 
 
 @batch_normalization_6.jvp("x", "scale", "b", "input_mean", "input_var")
-def _(  # type: ignore[no-untyped-def]
-    x_dot, scale_dot, b_dot, input_mean_dot, input_var_dot, x, scale, input_mean, input_var, epsilon, is_test, momentum
-):
+def _(
+    x_dot: Array | None, scale_dot: Array | None, b_dot: Array | None, input_mean_dot: Array | None,
+    input_var_dot: Array | None, x: Array, scale: Array, input_mean: Array, input_var: Array, epsilon: float,
+    is_test: int, momentum: float,
+) -> Any:  # fmt: skip
     dots = x_dot, scale_dot, b_dot, input_mean_dot, input_var_dot
     if is_test:
         return _inference_jvp(dots, x, scale, input_mean, input_var, epsilon), None, None, None, None
@@ -300,7 +308,7 @@ def _(  # type: ignore[no-untyped-def]
 
 
 @batch_normalization_6.infer
-def _(x, scale, input_mean, n_outputs):  # type: ignore[no-untyped-def]
+def _(x: TensorType, scale: TensorType, input_mean: TensorType, n_outputs: int) -> Any:
     return _types(x, scale, input_mean, n_outputs)
 
 

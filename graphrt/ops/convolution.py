@@ -13,13 +13,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from graphrt.op import op
+from graphrt.op import Array, op
 from graphrt.ops._windows import Window, wide, window, window_dims
 from graphrt.types import Dim, TensorType
 
-Array: TypeAlias = Any
 Ints: TypeAlias = tuple[int, ...]
-ALL = slice(None)
+ALL: Any = slice(None)
 
 
 # ---- the three linear maps -------------------------------------------------------------------------------
@@ -137,41 +136,56 @@ def conv(
 
 
 @conv.vjp("x")
-def _(ct, x_like, w, auto_pad, dilations, group, kernel_shape, pads, strides):  # type: ignore[no-untyped-def]
+def _(
+    ct: Array, x_like: Array, w: Array, auto_pad: str, dilations: Ints | None, group: int, kernel_shape: Ints | None,
+    pads: Ints | None, strides: Ints | None,
+) -> Array:  # fmt: skip
     win = _conv_window(x_like, w, auto_pad, dilations, group, kernel_shape, pads, strides)
     return correlate_x_adjoint(ct, w, win, group)
 
 
 @conv.vjp("w")
-def _(ct, x, w_like, auto_pad, dilations, group, kernel_shape, pads, strides):  # type: ignore[no-untyped-def]
+def _(
+    ct: Array, x: Array, w_like: Array, auto_pad: str, dilations: Ints | None, group: int, kernel_shape: Ints | None,
+    pads: Ints | None, strides: Ints | None,
+) -> Array:  # fmt: skip
     win = _conv_window(x, w_like, auto_pad, dilations, group, kernel_shape, pads, strides)
     return correlate_w_adjoint(ct, x, win, group)
 
 
 @conv.vjp("b")
-def _(ct):  # type: ignore[no-untyped-def]
+def _(ct: Array) -> Array:
     return _sum_to_channels(ct)
 
 
 @conv.jvp("x")
-def _(x_dot, w, auto_pad, dilations, group, kernel_shape, pads, strides):  # type: ignore[no-untyped-def]
+def _(
+    x_dot: Array, w: Array, auto_pad: str, dilations: Ints | None, group: int, kernel_shape: Ints | None,
+    pads: Ints | None, strides: Ints | None,
+) -> Array:  # fmt: skip
     win = _conv_window(x_dot, w, auto_pad, dilations, group, kernel_shape, pads, strides)
     return correlate(x_dot, w, win, group)
 
 
 @conv.jvp("w")
-def _(w_dot, x, auto_pad, dilations, group, kernel_shape, pads, strides):  # type: ignore[no-untyped-def]
+def _(
+    w_dot: Array, x: Array, auto_pad: str, dilations: Ints | None, group: int, kernel_shape: Ints | None,
+    pads: Ints | None, strides: Ints | None,
+) -> Array:  # fmt: skip
     win = _conv_window(x, w_dot, auto_pad, dilations, group, kernel_shape, pads, strides)
     return correlate(x, w_dot, win, group)
 
 
 @conv.jvp("b")
-def _(b_dot, y_like):  # type: ignore[no-untyped-def]
+def _(b_dot: Array, y_like: Array) -> Array:
     return _spread_channels(b_dot, y_like)
 
 
 @conv.infer
-def _(x, w, auto_pad, dilations, group, kernel_shape, pads, strides):  # type: ignore[no-untyped-def]
+def _(
+    x: TensorType, w: TensorType, auto_pad: str, dilations: Ints | None, group: int, kernel_shape: Ints | None,
+    pads: Ints | None, strides: Ints | None,
+) -> Any:  # fmt: skip
     if x.shape is None:
         return TensorType(x.dtype, None if w.shape is None else (None,) * len(w.shape))
     if w.shape is not None:
@@ -187,7 +201,10 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
         return rng.normal(size=shape)
 
     yield (draw(2, 3, 5, 4), draw(4, 3, 3, 2), draw(4)), {}
-    yield (draw(2, 4, 6, 5), draw(6, 2, 3, 3)), {"group": 2, "pads": (1, 0, 2, 1), "strides": (2, 1), "dilations": (1, 2)}
+    yield (
+        (draw(2, 4, 6, 5), draw(6, 2, 3, 3)),
+        {"group": 2, "pads": (1, 0, 2, 1), "strides": (2, 1), "dilations": (1, 2)},
+    )
     yield (draw(2, 3, 7), draw(6, 1, 3), draw(6)), {"group": 3, "strides": (2,), "auto_pad": "SAME_UPPER"}
     yield (draw(1, 2, 4, 3, 3), draw(2, 2, 2, 2, 3)), {"auto_pad": "SAME_LOWER", "kernel_shape": (2, 2, 3)}
     yield (draw(1, 3, 4, 4), draw(2, 3, 1, 1), draw(2)), {"auto_pad": "VALID"}
@@ -209,21 +226,21 @@ def _transpose_window(
     wanted = tuple(output_shape or ())[-rank:] if rank else ()
     if auto_pad.startswith("SAME") and not wanted:
         wanted = tuple(n * s for n, s in zip(x.shape[2:], forward.strides, strict=True))
-    size, begin, end = [], [], []
+    bounds = []
     for i, n in enumerate(x.shape[2:]):
         k, s, d = forward.kernel[i], forward.strides[i], forward.dilations[i]
         full = s * (n - 1) + extra[i] + (k - 1) * d + 1
         if wanted:
             total = max(full - wanted[i], 0)
             b = total // 2 if auto_pad == "SAME_UPPER" else total - total // 2
-            size.append(int(wanted[i])), begin.append(b), end.append(total - b)
+            bounds.append((int(wanted[i]), b, total - b))
         else:
             b, e = (0, 0) if auto_pad == "VALID" else (forward.begin[i], forward.end[i])
-            size.append(full - b - e), begin.append(b), end.append(e)
+            bounds.append((full - b - e, b, e))
+    size, begin, end = zip(*bounds, strict=True) if rank else ((),) * 3
     if min(size, default=1) < 0:
-        raise ValueError(f"pads {pads} take more than the output has: spatial size {size}")
-    out = tuple(x.shape[2:])
-    return Window(tuple(size), out, forward.kernel, forward.strides, forward.dilations, tuple(begin), tuple(end))
+        raise ValueError(f"pads {pads} take more than the output has: spatial size {list(size)}")
+    return Window(size, tuple(x.shape[2:]), forward.kernel, forward.strides, forward.dilations, begin, end)
 
 
 def _check_transpose(x: tuple[Dim, ...], w: tuple[Dim, ...], group: int) -> None:
@@ -248,14 +265,15 @@ def conv_transpose(
     or S * stride with auto_pad SAME_*. Derivatives are those of `Conv` with the roles of x and y exchanged.
     Source: ONNX operator spec.
     """
-    win = _transpose_window(
-        x, w, auto_pad, dilations, group, kernel_shape, output_padding, output_shape, pads, strides
-    )
+    win = _transpose_window(x, w, auto_pad, dilations, group, kernel_shape, output_padding, output_shape, pads, strides)
     return _add_bias(correlate_x_adjoint(x, w, win, group), b)
 
 
 @conv_transpose.vjp("x")
-def _(ct, x_like, w, auto_pad, dilations, group, kernel_shape, output_padding, output_shape, pads, strides):  # type: ignore[no-untyped-def]
+def _(
+    ct: Array, x_like: Array, w: Array, auto_pad: str, dilations: Ints | None, group: int, kernel_shape: Ints | None,
+    output_padding: Ints | None, output_shape: Ints | None, pads: Ints | None, strides: Ints | None,
+) -> Array:  # fmt: skip
     win = _transpose_window(
         x_like, w, auto_pad, dilations, group, kernel_shape, output_padding, output_shape, pads, strides
     )
@@ -263,7 +281,10 @@ def _(ct, x_like, w, auto_pad, dilations, group, kernel_shape, output_padding, o
 
 
 @conv_transpose.vjp("w")
-def _(ct, x, w_like, auto_pad, dilations, group, kernel_shape, output_padding, output_shape, pads, strides):  # type: ignore[no-untyped-def]
+def _(
+    ct: Array, x: Array, w_like: Array, auto_pad: str, dilations: Ints | None, group: int, kernel_shape: Ints | None,
+    output_padding: Ints | None, output_shape: Ints | None, pads: Ints | None, strides: Ints | None,
+) -> Array:  # fmt: skip
     win = _transpose_window(
         x, w_like, auto_pad, dilations, group, kernel_shape, output_padding, output_shape, pads, strides
     )
@@ -271,12 +292,15 @@ def _(ct, x, w_like, auto_pad, dilations, group, kernel_shape, output_padding, o
 
 
 @conv_transpose.vjp("b")
-def _(ct):  # type: ignore[no-untyped-def]
+def _(ct: Array) -> Array:
     return _sum_to_channels(ct)
 
 
 @conv_transpose.jvp("x")
-def _(x_dot, w, auto_pad, dilations, group, kernel_shape, output_padding, output_shape, pads, strides):  # type: ignore[no-untyped-def]
+def _(
+    x_dot: Array, w: Array, auto_pad: str, dilations: Ints | None, group: int, kernel_shape: Ints | None,
+    output_padding: Ints | None, output_shape: Ints | None, pads: Ints | None, strides: Ints | None,
+) -> Array:  # fmt: skip
     win = _transpose_window(
         x_dot, w, auto_pad, dilations, group, kernel_shape, output_padding, output_shape, pads, strides
     )
@@ -284,7 +308,10 @@ def _(x_dot, w, auto_pad, dilations, group, kernel_shape, output_padding, output
 
 
 @conv_transpose.jvp("w")
-def _(w_dot, x, auto_pad, dilations, group, kernel_shape, output_padding, output_shape, pads, strides):  # type: ignore[no-untyped-def]
+def _(
+    w_dot: Array, x: Array, auto_pad: str, dilations: Ints | None, group: int, kernel_shape: Ints | None,
+    output_padding: Ints | None, output_shape: Ints | None, pads: Ints | None, strides: Ints | None,
+) -> Array:  # fmt: skip
     win = _transpose_window(
         x, w_dot, auto_pad, dilations, group, kernel_shape, output_padding, output_shape, pads, strides
     )
@@ -292,12 +319,15 @@ def _(w_dot, x, auto_pad, dilations, group, kernel_shape, output_padding, output
 
 
 @conv_transpose.jvp("b")
-def _(b_dot, y_like):  # type: ignore[no-untyped-def]
+def _(b_dot: Array, y_like: Array) -> Array:
     return _spread_channels(b_dot, y_like)
 
 
 @conv_transpose.infer
-def _(x, w, auto_pad, dilations, group, kernel_shape, output_padding, output_shape, pads, strides):  # type: ignore[no-untyped-def]
+def _(
+    x: TensorType, w: TensorType, auto_pad: str, dilations: Ints | None, group: int, kernel_shape: Ints | None,
+    output_padding: Ints | None, output_shape: Ints | None, pads: Ints | None, strides: Ints | None,
+) -> Any:  # fmt: skip
     if x.shape is None or w.shape is None:
         return TensorType(x.dtype, None if x.shape is None else (x.shape[0],) + (None,) * (len(x.shape) - 1))
     _check_transpose(x.shape, w.shape, group)
@@ -306,9 +336,19 @@ def _(x, w, auto_pad, dilations, group, kernel_shape, output_padding, output_sha
     if output_shape:
         spatial = tuple(output_shape)[-len(spatial) :]
     elif all(isinstance(n, int) for n in (*x.shape[2:], *w.shape[2:])):
-        concrete_x, concrete_w = np.empty((0, group, *x.shape[2:])), np.empty((group, 1, *w.shape[2:]))
+        concrete: Any = (0, group, *x.shape[2:]), (group, 1, *w.shape[2:])
+        concrete_x, concrete_w = (np.empty(shape) for shape in concrete)
         spatial = _transpose_window(
-            concrete_x, concrete_w, auto_pad, dilations, group, kernel_shape, output_padding, output_shape, pads, strides
+            concrete_x,
+            concrete_w,
+            auto_pad,
+            dilations,
+            group,
+            kernel_shape,
+            output_padding,
+            output_shape,
+            pads,
+            strides,
         ).size
     return TensorType(x.dtype, (x.shape[0], channels, *spatial))
 

@@ -8,12 +8,11 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from graphrt.op import op
-from graphrt.ops._sampling import Corner, corners, gather, scatter, zeros_outside
+from graphrt.op import Array, op
+from graphrt.ops._interpolation import Corner, corners, gather, scatter, zeros_outside
 from graphrt.ops._windows import Window, wide, window, window_dims, zeros_for
 from graphrt.types import TensorType
 
-Array: TypeAlias = Any
 Ints: TypeAlias = tuple[int, ...]
 
 
@@ -27,8 +26,8 @@ class Sampled(NamedTuple):
 
 
 def _sample(
-    x: Array, w: Array, offset: Array, mask: Array | None, dilations: Ints | None, group: int, kernel_shape: Ints | None,
-    offset_group: int, pads: Ints | None, strides: Ints | None,
+    x: Array, w: Array, offset: Array, mask: Array | None, dilations: Ints | None, group: int,
+    kernel_shape: Ints | None, offset_group: int, pads: Ints | None, strides: Ints | None,
 ) -> Sampled:  # fmt: skip
     n, c, r = x.shape[0], x.shape[1], x.ndim - 2
     if c != w.shape[1] * group or w.shape[0] % group or c % offset_group:
@@ -88,7 +87,8 @@ def deform_conv(
 
     x: float [N, C, *S], w: float [M, C/group, *K], offset: float [N, OG*T*r, *O] (T taps, r axes, OG offset groups of
     channels), b: float [M], mask: float [N, OG*T, *O] -> y: float [N, M, *O].
-    y[n, m, o] = b[m] + sum over c, t of w[m, c, t] mask[n, t, o] x(n, c, o*stride - pad + t*dilation + offset[n, t, o]).
+    y[n, m, o] = b[m] + sum over c, t of w[m, c, t] mask[n, t, o] x(n, c, p + offset[n, t, o]) with
+    p = o*stride - pad + t*dilation.
     The derivative for offset is the slope of the interpolation (at a grid point, that to its right).
     Source: ONNX operator spec; Dai et al. 2017, Zhu et al. 2018.
     """
@@ -98,7 +98,10 @@ def deform_conv(
 
 
 @deform_conv.vjp("x", "w", "offset", "mask")
-def _(ct, x, w, offset, mask, dilations, group, kernel_shape, offset_group, pads, strides):  # type: ignore[no-untyped-def]
+def _(
+    ct: Array, x: Array, w: Array, offset: Array, mask: Array | None, dilations: Ints | None, group: int,
+    kernel_shape: Ints | None, offset_group: int, pads: Ints | None, strides: Ints | None,
+) -> Any:  # fmt: skip
     s = _sample(x, w, offset, mask, dilations, group, kernel_shape, offset_group, pads, strides)
     n, r, taps, out = x.shape[0], x.ndim - 2, s.win.n_taps, math.prod(s.win.out)
     rows = w.shape[1] * taps
@@ -126,15 +129,16 @@ def _(ct, x, w, offset, mask, dilations, group, kernel_shape, offset_group, pads
 
 
 @deform_conv.vjp("b")
-def _(ct):  # type: ignore[no-untyped-def]
+def _(ct: Array) -> Array:
     return np.sum(ct, axis=(0, *range(2, ct.ndim)), dtype=ct.dtype)
 
 
 @deform_conv.jvp("x", "w", "offset", "mask")
-def _(  # type: ignore[no-untyped-def]
-    x_dot, w_dot, offset_dot, mask_dot, x, w, offset, mask,
-    dilations, group, kernel_shape, offset_group, pads, strides,
-):  # fmt: skip
+def _(
+    x_dot: Array | None, w_dot: Array | None, offset_dot: Array | None, mask_dot: Array | None, x: Array, w: Array,
+    offset: Array, mask: Array | None, dilations: Ints | None, group: int,
+    kernel_shape: Ints | None, offset_group: int, pads: Ints | None, strides: Ints | None,
+) -> Any:  # fmt: skip
     s = _sample(x, w, offset, mask, dilations, group, kernel_shape, offset_group, pads, strides)
     n, r, taps, out = x.shape[0], x.ndim - 2, s.win.n_taps, math.prod(s.win.out)
     read = _read(s.images, s.corners)
@@ -148,18 +152,21 @@ def _(  # type: ignore[no-untyped-def]
         )
         cols_dot = cols_dot + _masked(moved, s.mask)
     if mask_dot is not None:
-        cols_dot = cols_dot + _masked(read, wide(mask_dot).reshape(s.mask.shape))
+        cols_dot = cols_dot + _masked(read, wide(mask_dot).reshape(n, offset_group, 1, taps, out))
     y_dot = _multiply(w, cols_dot, s, n, group, x.dtype)
     return y_dot if w_dot is None else y_dot + _multiply(w_dot, _masked(read, s.mask), s, n, group, x.dtype)
 
 
 @deform_conv.jvp("b")
-def _(b_dot, y_like):  # type: ignore[no-untyped-def]
+def _(b_dot: Array, y_like: Array) -> Array:
     return np.broadcast_to(b_dot.reshape(-1, *(1,) * (y_like.ndim - 2)), y_like.shape)
 
 
 @deform_conv.infer
-def _(x, w, offset, dilations, kernel_shape, pads, strides):  # type: ignore[no-untyped-def]
+def _(
+    x: TensorType, w: TensorType, offset: TensorType, dilations: Ints | None, kernel_shape: Ints | None,
+    pads: Ints | None, strides: Ints | None,
+) -> Any:  # fmt: skip
     if x.shape is None:
         return TensorType(x.dtype)
     r = len(x.shape) - 2
@@ -176,9 +183,9 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
         return rng.normal(size=shape)
 
     yield (draw(2, 2, 4, 5), draw(3, 2, 2, 3), draw(2, 12, 3, 3), draw(3), draw(2, 6, 3, 3)), {}
-    yield (draw(1, 4, 5, 5), draw(4, 2, 2, 2), draw(1, 16, 3, 3), None, draw(1, 8, 3, 3)), {
-        "group": 2, "offset_group": 2, "pads": (1, 0, 1, 1), "strides": (2, 2), "dilations": (2, 1), "kernel_shape": (2, 2),
-    }  # fmt: skip
+    more = {"group": 2, "offset_group": 2, "pads": (1, 0, 1, 1), "strides": (2, 2), "dilations": (2, 1)}
+    args = draw(1, 4, 5, 5), draw(4, 2, 2, 2), draw(1, 16, 3, 3), None, draw(1, 8, 3, 3)
+    yield args, {"kernel_shape": (2, 2), **more}
     yield (draw(1, 2, 6), draw(2, 2, 3), draw(1, 3, 4)), {}
     yield (draw(1, 2, 3, 3, 3), draw(1, 2, 2, 2, 2), draw(1, 24, 2, 2, 2)), {}
     yield (draw(0, 2, 4, 4), draw(3, 2, 2, 2), draw(0, 8, 3, 3)), {}

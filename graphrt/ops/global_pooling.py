@@ -8,12 +8,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from graphrt.op import Example, op
+from graphrt.op import Array, Example, op
 from graphrt.ops._windows import wide, window
 from graphrt.ops.pooling import lp_weight
 from graphrt.types import TensorType
 
-Array: TypeAlias = Any
 Ints: TypeAlias = tuple[int, ...]
 
 
@@ -39,7 +38,7 @@ def global_average_pool(x: Array) -> Array:
 
 
 @global_average_pool.vjp("x")
-def _(ct, x_like):  # type: ignore[no-untyped-def]
+def _(ct: Array, x_like: Array) -> Array:
     return np.broadcast_to(ct / max(math.prod(x_like.shape[2:]), 1), x_like.shape)
 
 
@@ -70,12 +69,12 @@ def _first_maximum(x: Array) -> Array:
 
 
 @global_max_pool.vjp("x")
-def _(ct, x):  # type: ignore[no-untyped-def]
+def _(ct: Array, x: Array) -> Array:
     return np.where(_first_maximum(x), ct, ct.dtype.type(0))
 
 
 @global_max_pool.jvp("x")
-def _(x_dot, x):  # type: ignore[no-untyped-def]
+def _(x_dot: Array, x: Array) -> Array:
     return np.sum(np.where(_first_maximum(x), x_dot, x_dot.dtype.type(0)), axis=_spatial(x), keepdims=True)
 
 
@@ -104,12 +103,12 @@ def global_lp_pool(x: Array, *, p: int = 2) -> Array:
 
 
 @global_lp_pool.vjp("x")
-def _(ct, x, y, p):  # type: ignore[no-untyped-def]
+def _(ct: Array, x: Array, y: Array, p: int) -> Array:
     return ct * lp_weight(x, y, p)
 
 
 @global_lp_pool.jvp("x")
-def _(x_dot, x, y, p):  # type: ignore[no-untyped-def]
+def _(x_dot: Array, x: Array, y: Array, p: int) -> Array:
     return np.sum(x_dot * lp_weight(x, y, p), axis=_spatial(x), keepdims=True)
 
 
@@ -131,7 +130,9 @@ def _unpooled_shape(x: tuple[Any, ...], kernel: Ints, pads: Ints | None, strides
     return (*x[:2], *((n - 1) * s + k - b - e if isinstance(n, int) else None for n, k, s, b, e in spatial))
 
 
-def _destinations(x: Array, i: Array, output_shape: Array | None, kernel: Ints, pads: Ints | None, strides: Ints | None):  # type: ignore[no-untyped-def]
+def _destinations(
+    x: Array, i: Array, output_shape: Array | None, kernel: Ints, pads: Ints | None, strides: Ints | None
+) -> tuple[Ints, Array, Array]:
     """The output's shape, the flat position there of each element of x, and which element stays where several go."""
     pooled_from = _unpooled_shape(x.shape, kernel, pads, strides)
     shape = pooled_from if output_shape is None else tuple(int(n) for n in output_shape)
@@ -164,13 +165,19 @@ def max_unpool(
 
 
 @max_unpool.vjp("x")
-def _(ct, x_like, i, output_shape, kernel_shape, pads, strides):  # type: ignore[no-untyped-def]
+def _(
+    ct: Array, x_like: Array, i: Array, output_shape: Array | None, kernel_shape: Ints, pads: Ints | None,
+    strides: Ints | None,
+) -> Array:  # fmt: skip
     _, at, stays = _destinations(x_like, i, output_shape, kernel_shape, pads, strides)
     return np.where(stays, ct.reshape(-1)[at], ct.dtype.type(0)).reshape(x_like.shape)
 
 
 @max_unpool.infer
-def _(x, output_shape, output_shape_value, kernel_shape, pads, strides):  # type: ignore[no-untyped-def]
+def _(
+    x: TensorType, output_shape: TensorType | None, output_shape_value: Array | None, kernel_shape: Ints,
+    pads: Ints | None, strides: Ints | None,
+) -> Any:  # fmt: skip
     if output_shape_value is not None:
         return TensorType(x.dtype, tuple(int(n) for n in output_shape_value))
     if x.shape is None:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
-from graphrt.op import Example, op
-from graphrt.ops._sampling import Corner, corners, gather, scatter, zeros_outside
+from graphrt.op import Array, Example, op
+from graphrt.ops._interpolation import Corner, corners, gather, scatter, zeros_outside
 from graphrt.ops._windows import wide, zeros_for
 from graphrt.types import TensorType
-
-Array: TypeAlias = Any
 
 _MODES = {"bilinear": "linear", "bicubic": "cubic", "linear": "linear", "cubic": "cubic", "nearest": "nearest"}
 
@@ -94,13 +92,17 @@ def _sample_points(
     axes = [_bring_inside(positions[..., a], n, held, align_corners) for a, n in enumerate(sizes)]
     if any(s is not None for _, s in axes):
         positions = np.stack([p for p, _ in axes], axis=-1)
-        slope = np.stack([np.full(p.shape, slope[a]) if s is None else s * slope[a] for a, (p, s) in enumerate(axes)], axis=-1)
+        slope = np.stack(
+            [np.full(p.shape, slope[a]) if s is None else s * slope[a] for a, (p, s) in enumerate(axes)], axis=-1
+        )
     return list(corners(positions, sizes, _MODES[mode], _resolver(padding_mode, align_corners))), slope
 
 
 def _check(x: tuple[Any, ...], grid: tuple[Any, ...]) -> None:
     if len(x) != len(grid) or len(x) < 3:
-        raise ValueError(f"x of rank {len(x)} and grid of rank {len(grid)}: both are [N, ., *spatial] or [N, *out, axes]")
+        raise ValueError(
+            f"x of rank {len(x)} and grid of rank {len(grid)}: both are [N, ., *spatial] or [N, *out, axes]"
+        )
     if isinstance(grid[-1], int) and grid[-1] != len(x) - 2:
         raise ValueError(f"grid {grid} holds {grid[-1]} coordinates for {len(x) - 2} spatial axes")
     if isinstance(x[0], int) and isinstance(grid[0], int) and x[0] != grid[0]:
@@ -139,7 +141,7 @@ def grid_sample(
 
 
 @grid_sample.vjp("x")
-def _(ct, x_like, grid, align_corners, mode, padding_mode):  # type: ignore[no-untyped-def]
+def _(ct: Array, x_like: Array, grid: Array, align_corners: int, mode: str, padding_mode: str) -> Array:
     points, _ = _sample_points(x_like.shape, grid, align_corners, mode, padding_mode)
     ct_points = _pixels(wide(ct))
     total = zeros_for((*x_like.shape[:2], math.prod(x_like.shape[2:])), ct_points, points[0].weights[0])
@@ -149,7 +151,7 @@ def _(ct, x_like, grid, align_corners, mode, padding_mode):  # type: ignore[no-u
 
 
 @grid_sample.vjp("grid")
-def _(ct, x, grid, align_corners, mode, padding_mode):  # type: ignore[no-untyped-def]
+def _(ct: Array, x: Array, grid: Array, align_corners: int, mode: str, padding_mode: str) -> Array:
     points, slope = _sample_points(x.shape, grid, align_corners, mode, padding_mode)
     ct_points, pixels = _pixels(wide(ct)), _pixels(wide(x))
     along = [np.sum(ct_points * gather(pixels, c.index), axis=1) for c in points]
@@ -162,25 +164,29 @@ def _(ct, x, grid, align_corners, mode, padding_mode):  # type: ignore[no-untype
 
 
 @grid_sample.jvp("x")
-def _(x_dot, grid, align_corners, mode, padding_mode):  # type: ignore[no-untyped-def]
+def _(x_dot: Array, grid: Array, align_corners: int, mode: str, padding_mode: str) -> Array:
     points, _ = _sample_points(x_dot.shape, grid, align_corners, mode, padding_mode)
     return _interpolate(x_dot, points, grid)
 
 
 @grid_sample.jvp("grid")
-def _(grid_dot, x, grid, align_corners, mode, padding_mode):  # type: ignore[no-untyped-def]
+def _(grid_dot: Array, x: Array, grid: Array, align_corners: int, mode: str, padding_mode: str) -> Array:
     points, slope = _sample_points(x.shape, grid, align_corners, mode, padding_mode)
     pixels = _pixels(wide(x))
-    p_dot = wide(grid_dot).reshape(slope.shape if slope.ndim > 1 else (*points[0].index.shape, slope.shape[0]))[..., ::-1] * slope
+    p_dot = (
+        wide(grid_dot).reshape(slope.shape if slope.ndim > 1 else (*points[0].index.shape, slope.shape[0]))[..., ::-1]
+        * slope
+    )
     parts = (
-        gather(pixels, c.index) * sum(c.slope(a) * p_dot[..., a] for a in range(grid.shape[-1]))[:, None] for c in points
+        gather(pixels, c.index) * sum(c.slope(a) * p_dot[..., a] for a in range(grid.shape[-1]))[:, None]
+        for c in points
     )
     y_dot = sum(parts, next(parts))
     return y_dot.reshape(*x.shape[:2], *grid.shape[1:-1]).astype(x.dtype, copy=False)
 
 
 @grid_sample.infer
-def _(x, grid):  # type: ignore[no-untyped-def]
+def _(x: TensorType, grid: TensorType) -> Any:
     if x.shape is None or grid.shape is None:
         rank = x.shape or grid.shape
         return TensorType(x.dtype, None if rank is None else (None,) * len(rank))
@@ -222,7 +228,9 @@ def _base_grid(size: Array, align_corners: int, dtype: Any) -> Array:
 def _check_theta(theta: tuple[Any, ...], size: Array) -> None:
     r = len(size) - 2
     if len(theta) != 3 or r not in (2, 3) or theta[1:] != (r, r + 1):
-        raise ValueError(f"theta {theta} is [N, {r}, {r + 1}] for an image of size {size.tolist()} with 2 or 3 spatial axes")
+        raise ValueError(
+            f"theta {theta} is [N, {r}, {r + 1}] for an image of size {size.tolist()} with 2 or 3 spatial axes"
+        )
 
 
 @op("AffineGrid", version=20, outputs=("grid",), linear="theta", nondiff="size")
@@ -240,14 +248,14 @@ def affine_grid(theta: Array, size: Array, *, align_corners: int = 0) -> Array:
 
 
 @affine_grid.vjp("theta")
-def _(ct, theta_like, size, align_corners):  # type: ignore[no-untyped-def]
+def _(ct: Array, theta_like: Array, size: Array, align_corners: int) -> Array:
     base = _base_grid(size, align_corners, wide(ct).dtype)
     rows = wide(ct).reshape(ct.shape[0], base.shape[0], ct.shape[-1])
     return np.matmul(np.swapaxes(rows, 1, 2), base).astype(ct.dtype, copy=False)
 
 
 @affine_grid.infer
-def _(theta, size_value):  # type: ignore[no-untyped-def]
+def _(theta: TensorType, size_value: Array | None) -> Any:
     if size_value is None:
         return TensorType(theta.dtype)
     r = len(size_value) - 2

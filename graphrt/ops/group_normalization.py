@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
-from graphrt.op import op
+from graphrt.op import Array, op
 from graphrt.ops._standardize import standardize, standardize_tangent, stash_dtype
 from graphrt.ops._windows import wide
 from graphrt.types import TensorType
-
-Array: TypeAlias = Any
 
 
 def _rows(x: Array, groups: int) -> Array:
@@ -64,12 +62,13 @@ def _jvp(
 ) -> Array:
     rows = wide(_rows(x, groups).astype(stash_dtype(x.dtype, stash_type), copy=False))
     xhat, _, _, inv = standardize(rows, (2,), epsilon)
-    y_dot = None
+    y_dot = np.zeros(x.shape, xhat.dtype)
     if x_dot is not None:
-        y_dot = standardize_tangent(_rows(wide(x_dot), groups), xhat, inv, (2,)).reshape(x.shape) * _channel(scale, x)
+        y_dot = y_dot + standardize_tangent(_rows(wide(x_dot), groups), xhat, inv, (2,)).reshape(x.shape) * _channel(
+            scale, x
+        )
     if scale_dot is not None:
-        part = xhat.reshape(x.shape) * _channel(scale_dot, x)
-        y_dot = part if y_dot is None else y_dot + part
+        y_dot = y_dot + xhat.reshape(x.shape) * _channel(scale_dot, x)
     return y_dot.astype(x.dtype, copy=False)
 
 
@@ -97,22 +96,25 @@ def group_normalization(
 
 
 @group_normalization.vjp("x", "scale")
-def _(ct, x, scale, epsilon, num_groups, stash_type):  # type: ignore[no-untyped-def]
+def _(ct: Array, x: Array, scale: Array, epsilon: float, num_groups: int, stash_type: int) -> Any:
     return _vjp(ct, x, scale, num_groups, epsilon, stash_type)
 
 
 @group_normalization.vjp("bias")
-def _(ct, bias_like):  # type: ignore[no-untyped-def]
+def _(ct: Array, bias_like: Array) -> Array:
     return _sum_like(wide(ct), bias_like)
 
 
 @group_normalization.jvp("x", "scale")
-def _(x_dot, scale_dot, x, scale, epsilon, num_groups, stash_type):  # type: ignore[no-untyped-def]
+def _(
+    x_dot: Array | None, scale_dot: Array | None, x: Array, scale: Array, epsilon: float, num_groups: int,
+    stash_type: int,
+) -> Any:  # fmt: skip
     return _jvp(x_dot, scale_dot, x, scale, num_groups, epsilon, stash_type)
 
 
 @group_normalization.jvp("bias")
-def _(bias_dot, y_like):  # type: ignore[no-untyped-def]
+def _(bias_dot: Array, y_like: Array) -> Array:
     return _bias_jvp(bias_dot, y_like)
 
 
@@ -134,22 +136,22 @@ def group_normalization_18(x: Array, scale: Array, bias: Array, *, epsilon: floa
 
 
 @group_normalization_18.vjp("x", "scale")
-def _(ct, x, scale, epsilon, num_groups):  # type: ignore[no-untyped-def]
+def _(ct: Array, x: Array, scale: Array, epsilon: float, num_groups: int) -> Any:
     return _vjp(ct, x, scale, num_groups, epsilon, 1)
 
 
 @group_normalization_18.vjp("bias")
-def _(ct, bias_like):  # type: ignore[no-untyped-def]
+def _(ct: Array, bias_like: Array) -> Array:
     return _sum_like(wide(ct), bias_like)
 
 
 @group_normalization_18.jvp("x", "scale")
-def _(x_dot, scale_dot, x, scale, epsilon, num_groups):  # type: ignore[no-untyped-def]
+def _(x_dot: Array | None, scale_dot: Array | None, x: Array, scale: Array, epsilon: float, num_groups: int) -> Any:
     return _jvp(x_dot, scale_dot, x, scale, num_groups, epsilon, 1)
 
 
 @group_normalization_18.jvp("bias")
-def _(bias_dot, y_like):  # type: ignore[no-untyped-def]
+def _(bias_dot: Array, y_like: Array) -> Array:
     return _bias_jvp(bias_dot, y_like)
 
 
@@ -174,22 +176,22 @@ def instance_normalization(input: Array, scale: Array, b: Array, *, epsilon: flo
 
 
 @instance_normalization.vjp("input", "scale")
-def _(ct, input, scale, epsilon):  # type: ignore[no-untyped-def]
+def _(ct: Array, input: Array, scale: Array, epsilon: float) -> Any:
     return _vjp(ct, input, scale, max(input.shape[1], 1), epsilon, 1)
 
 
 @instance_normalization.vjp("b")
-def _(ct, b_like):  # type: ignore[no-untyped-def]
+def _(ct: Array, b_like: Array) -> Array:
     return _sum_like(wide(ct), b_like)
 
 
 @instance_normalization.jvp("input", "scale")
-def _(input_dot, scale_dot, input, scale, epsilon):  # type: ignore[no-untyped-def]
+def _(input_dot: Array | None, scale_dot: Array | None, input: Array, scale: Array, epsilon: float) -> Any:
     return _jvp(input_dot, scale_dot, input, scale, max(input.shape[1], 1), epsilon, 1)
 
 
 @instance_normalization.jvp("b")
-def _(b_dot, output_like):  # type: ignore[no-untyped-def]
+def _(b_dot: Array, output_like: Array) -> Array:
     return _bias_jvp(b_dot, output_like)
 
 

@@ -8,12 +8,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from graphrt.op import op
+from graphrt.op import Array, op
 from graphrt.ops._windows import Window, window, zeros_for
 from graphrt.ops.convolution import columns, scatter_columns
 from graphrt.types import Dim, TensorType
 
-Array: TypeAlias = Any
 Ints: TypeAlias = tuple[int, ...]
 
 
@@ -23,9 +22,8 @@ Ints: TypeAlias = tuple[int, ...]
 def _blocks(input: Array, image_shape: Array, block_shape: Array, dilations: Any, pads: Any, strides: Any) -> Window:
     win = window([int(n) for n in image_shape], [int(n) for n in block_shape], strides, dilations, pads)
     if input.ndim != 3 or input.shape[1] % win.n_taps or input.shape[2] != math.prod(win.out):
-        raise ValueError(
-            f"input {input.shape} is [N, C * {win.n_taps}, {math.prod(win.out)}] for blocks {block_shape} in {image_shape}"
-        )
+        expected = f"[N, C * {win.n_taps}, {math.prod(win.out)}]"
+        raise ValueError(f"input {input.shape} is {expected} for blocks {block_shape} in {image_shape}")
     return win
 
 
@@ -45,13 +43,16 @@ def col2im(
 
 
 @col2im.vjp("input")
-def _(ct, input_like, image_shape, block_shape, dilations, pads, strides):  # type: ignore[no-untyped-def]
+def _(
+    ct: Array, input_like: Array, image_shape: Array, block_shape: Array, dilations: Ints | None, pads: Ints | None,
+    strides: Ints | None,
+) -> Array:  # fmt: skip
     win = _blocks(input_like, image_shape, block_shape, dilations, pads, strides)
     return np.moveaxis(columns(ct, win), 2, 0).reshape(input_like.shape)
 
 
 @col2im.infer
-def _(input, image_shape_value, block_shape_value):  # type: ignore[no-untyped-def]
+def _(input: TensorType, image_shape_value: Array | None, block_shape_value: Array | None) -> Any:
     if image_shape_value is None:
         return TensorType(input.dtype)
     channels = None
@@ -104,16 +105,17 @@ def center_crop_pad(input_data: Array, shape: Array, *, axes: tuple[int, ...] | 
     and a pad adds one more at the end. The derivative pads what was cropped and crops what was padded.
     Source: ONNX operator spec.
     """
-    return _center(input_data, _targets(input_data.shape, shape, axes))
+    target: Any = _targets(input_data.shape, shape, axes)
+    return _center(input_data, target)
 
 
 @center_crop_pad.vjp("input_data")
-def _(ct, input_data_like):  # type: ignore[no-untyped-def]
+def _(ct: Array, input_data_like: Array) -> Array:
     return _center(ct, input_data_like.shape)
 
 
 @center_crop_pad.infer
-def _(input_data, shape_value, axes):  # type: ignore[no-untyped-def]
+def _(input_data: TensorType, shape_value: Array | None, axes: Ints | None) -> Any:
     if input_data.shape is None:
         return TensorType(input_data.dtype)
     if shape_value is not None:
@@ -148,7 +150,7 @@ def _readings(x: Array, rois: Array, pooled_shape: Ints, scale: float) -> Iterat
     if x.ndim != 4 or rois.ndim != 2 or rois.shape[1] != 5:
         raise ValueError(f"x {x.shape} and rois {rois.shape} are [N, C, H, W] and [R, 5]")
     image = rois[:, 0].astype(np.int64).reshape(-1, 1, 1, 1)
-    if image.size and not (0 <= image.min() and image.max() < x.shape[0]):
+    if image.size and not (image.min() >= 0 and image.max() < x.shape[0]):
         raise ValueError(f"the first column of rois must lie in 0..{x.shape[0] - 1}")
     channel = np.arange(x.shape[1])[:, None, None]
     top, bottom = _bins(rois, 1, scale, pooled_shape[0], x.shape[2])
@@ -185,7 +187,7 @@ def max_roi_pool(x: Array, rois: Array, *, pooled_shape: tuple[int, ...], spatia
 
 
 @max_roi_pool.vjp("x")
-def _(ct, x, rois, y, pooled_shape, spatial_scale):  # type: ignore[no-untyped-def]
+def _(ct: Array, x: Array, rois: Array, y: Array, pooled_shape: Ints, spatial_scale: float) -> Array:
     x_ct = np.zeros(x.shape, ct.dtype, like=ct)
     for at, won in _won(x, y, rois, pooled_shape, spatial_scale):
         np.add.at(x_ct, at, np.where(won, ct, ct.dtype.type(0)))
@@ -193,7 +195,7 @@ def _(ct, x, rois, y, pooled_shape, spatial_scale):  # type: ignore[no-untyped-d
 
 
 @max_roi_pool.jvp("x")
-def _(x_dot, x, rois, y, pooled_shape, spatial_scale):  # type: ignore[no-untyped-def]
+def _(x_dot: Array, x: Array, rois: Array, y: Array, pooled_shape: Ints, spatial_scale: float) -> Array:
     y_dot = np.zeros(y.shape, x_dot.dtype, like=x_dot)
     for at, won in _won(x, y, rois, pooled_shape, spatial_scale):
         y_dot = y_dot + np.where(won, x_dot[at], x_dot.dtype.type(0))
@@ -201,7 +203,7 @@ def _(x_dot, x, rois, y, pooled_shape, spatial_scale):  # type: ignore[no-untype
 
 
 @max_roi_pool.infer
-def _(x, rois, pooled_shape):  # type: ignore[no-untyped-def]
+def _(x: TensorType, rois: TensorType, pooled_shape: Ints) -> Any:
     return TensorType(x.dtype, (rois.shape[0] if rois.shape else None, x.shape[1] if x.shape else None, *pooled_shape))
 
 

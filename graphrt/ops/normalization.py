@@ -8,12 +8,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from graphrt.op import op, unbroadcast
+from graphrt.op import Array, op, unbroadcast
 from graphrt.ops._standardize import mean_over, standardize, standardize_tangent, stash_dtype
 from graphrt.ops._windows import Window, wide, zeros_for
 from graphrt.types import TensorType, dtype_name, numpy_dtype
 
-Array: TypeAlias = Any
 Ints: TypeAlias = tuple[int, ...]
 
 
@@ -45,7 +44,10 @@ def layer_normalization(
 
 
 @layer_normalization.vjp("x", "scale")
-def _(ct, ct_mean, ct_inv_std_dev, x, scale, axis, epsilon, stash_type):  # type: ignore[no-untyped-def]
+def _(
+    ct: Array | None, ct_mean: Array | None, ct_inv_std_dev: Array | None, x: Array, scale: Array, axis: int,
+    epsilon: float, stash_type: int,
+) -> Any:  # fmt: skip
     axes = _trailing_axes(x.ndim, axis)
     xhat, _, _, inv = standardize(wide(x.astype(stash_dtype(x.dtype, stash_type), copy=False)), axes, epsilon)
     ct = np.zeros(x.shape, x.dtype) if ct is None else ct
@@ -60,12 +62,14 @@ def _(ct, ct_mean, ct_inv_std_dev, x, scale, axis, epsilon, stash_type):  # type
 
 
 @layer_normalization.vjp("b")
-def _(ct, b_like):  # type: ignore[no-untyped-def]
+def _(ct: Array | None, b_like: Array) -> Any:
     return None if ct is None else unbroadcast(wide(ct), b_like).astype(ct.dtype, copy=False)
 
 
 @layer_normalization.jvp("x", "scale")
-def _(x_dot, scale_dot, x, scale, axis, epsilon, stash_type):  # type: ignore[no-untyped-def]
+def _(
+    x_dot: Array | None, scale_dot: Array | None, x: Array, scale: Array, axis: int, epsilon: float, stash_type: int,
+) -> Any:  # fmt: skip
     axes, dtype = _trailing_axes(x.ndim, axis), stash_dtype(x.dtype, stash_type)
     xhat, _, _, inv = standardize(wide(x.astype(dtype, copy=False)), axes, epsilon)
     v = np.zeros(x.shape, xhat.dtype) if x_dot is None else x_dot.astype(xhat.dtype, copy=False)
@@ -76,12 +80,12 @@ def _(x_dot, scale_dot, x, scale, axis, epsilon, stash_type):  # type: ignore[no
 
 
 @layer_normalization.jvp("b")
-def _(b_dot, y_like):  # type: ignore[no-untyped-def]
+def _(b_dot: Array, y_like: Array) -> Any:
     return np.broadcast_to(b_dot, y_like.shape), None, None
 
 
 @layer_normalization.infer
-def _(x, axis, stash_type, n_outputs):  # type: ignore[no-untyped-def]
+def _(x: TensorType, axis: int, stash_type: int, n_outputs: int) -> Any:
     dtype = None if x.dtype is None else dtype_name(stash_dtype(numpy_dtype(x.dtype), stash_type))
     shape = None
     if x.shape is not None:
@@ -124,7 +128,7 @@ def rms_normalization(x: Array, scale: Array, *, axis: int = -1, epsilon: float 
 
 
 @rms_normalization.vjp("x", "scale")
-def _(ct, x, scale, axis, epsilon, stash_type):  # type: ignore[no-untyped-def]
+def _(ct: Array, x: Array, scale: Array, axis: int, epsilon: float, stash_type: int) -> Any:
     axes = _trailing_axes(x.ndim, axis)
     xhat, inv = _root_mean_square(x, axes, epsilon, stash_type)
     v = wide(ct * scale)
@@ -134,17 +138,21 @@ def _(ct, x, scale, axis, epsilon, stash_type):  # type: ignore[no-untyped-def]
 
 
 @rms_normalization.jvp("x", "scale")
-def _(x_dot, scale_dot, x, scale, axis, epsilon, stash_type):  # type: ignore[no-untyped-def]
+def _(
+    x_dot: Array | None, scale_dot: Array | None, x: Array, scale: Array, axis: int, epsilon: float, stash_type: int,
+) -> Any:  # fmt: skip
     axes = _trailing_axes(x.ndim, axis)
     xhat, inv = _root_mean_square(x, axes, epsilon, stash_type)
-    y_dot = None if x_dot is None else inv * (x_dot - xhat * mean_over(x_dot * xhat, axes)) * scale
+    y_dot = np.zeros(x.shape, xhat.dtype)
+    if x_dot is not None:
+        y_dot = y_dot + inv * (x_dot - xhat * mean_over(x_dot * xhat, axes)) * scale
     if scale_dot is not None:
-        y_dot = xhat * scale_dot if y_dot is None else y_dot + xhat * scale_dot
+        y_dot = y_dot + xhat * scale_dot
     return y_dot.astype(scale.dtype, copy=False)
 
 
 @rms_normalization.infer
-def _(x, scale, axis):  # type: ignore[no-untyped-def]
+def _(x: TensorType, scale: TensorType, axis: int) -> Any:
     if x.shape is not None:
         _trailing_axes(len(x.shape), axis)
     return TensorType(scale.dtype, x.shape)
@@ -194,7 +202,7 @@ def lrn(x: Array, *, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0,
 
 
 @lrn.vjp("x")
-def _(ct, x, alpha, beta, bias, size):  # type: ignore[no-untyped-def]
+def _(ct: Array, x: Array, alpha: float, beta: float, bias: float, size: int) -> Array:
     dtype, ct, x = ct.dtype, wide(ct), wide(x)
     q = _lrn_base(x, size, alpha, bias)
     power = q**-beta
@@ -203,7 +211,7 @@ def _(ct, x, alpha, beta, bias, size):  # type: ignore[no-untyped-def]
 
 
 @lrn.jvp("x")
-def _(x_dot, x, alpha, beta, bias, size):  # type: ignore[no-untyped-def]
+def _(x_dot: Array, x: Array, alpha: float, beta: float, bias: float, size: int) -> Array:
     dtype, x_dot, x = x_dot.dtype, wide(x_dot), wide(x)
     q = _lrn_base(x, size, alpha, bias)
     power = q**-beta

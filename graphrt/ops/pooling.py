@@ -6,22 +6,28 @@ Each loops over kernel taps only; a tap is a pair of slices that leave the paddi
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from graphrt.op import op
+from graphrt.op import Array, op
 from graphrt.ops._windows import Window, wide, window, window_dims, zeros_for
 from graphrt.types import TensorType
 
-Array: TypeAlias = Any
 Ints: TypeAlias = tuple[int, ...]
 LEAD = (slice(None), slice(None))  # batch and channel
 
 
 def _window_over(
-    x: Array, kernel: Ints, strides: Ints | None, dilations: Ints | None, pads: Ints | None, auto_pad: str, ceil_mode: int
+    x: Array,
+    kernel: Ints,
+    strides: Ints | None,
+    dilations: Ints | None,
+    pads: Ints | None,
+    auto_pad: str,
+    ceil_mode: int,
 ) -> Window:
     if x.ndim < 2:
         raise ValueError(f"x of rank {x.ndim}: pooling takes [batch, channels, *spatial]")
@@ -29,7 +35,13 @@ def _window_over(
 
 
 def _pooled_type(
-    x: TensorType, kernel: Ints, strides: Ints | None, dilations: Ints | None, pads: Ints | None, auto_pad: str, ceil_mode: int
+    x: TensorType,
+    kernel: Ints,
+    strides: Ints | None,
+    dilations: Ints | None,
+    pads: Ints | None,
+    auto_pad: str,
+    ceil_mode: int,
 ) -> TensorType:
     if x.shape is None:
         return x
@@ -80,15 +92,14 @@ def _winners(x: Array, y: Array, win: Window) -> Iterator[tuple[tuple[slice, ...
     """Per tap: output slices, input slices, and where this tap is the first that equals the maximum."""
     free = np.ones(y.shape, bool)
     for _, at_out, at_in in win.taps():
-        at_out, at_in = LEAD + at_out, LEAD + at_in
-        won = (x[at_in] == y[at_out]) & free[at_out]
-        free[at_out] &= ~won
-        yield at_out, at_in, won
+        to, source = LEAD + at_out, LEAD + at_in
+        won = (x[source] == y[to]) & free[to]
+        free[to] &= ~won
+        yield to, source, won
 
 
 def _winning_indices(x: Array, y: Array, win: Window, storage_order: int) -> Array:
-    order = "F" if storage_order else "C"
-    per_image = np.arange(np.prod(win.size, dtype=np.int64)).reshape(win.size, order=order)
+    per_image = np.arange(math.prod(win.size)).reshape(win.size, order="F" if storage_order else "C")
     image = np.arange(x.shape[0] * x.shape[1]).reshape(*x.shape[:2], *(1,) * len(win.size))
     flat = np.zeros(y.shape, np.int64)
     for at_out, at_in, won in _winners(x, y, win):
@@ -97,7 +108,10 @@ def _winning_indices(x: Array, y: Array, win: Window, storage_order: int) -> Arr
 
 
 @max_pool.vjp("x")
-def _(ct, x, y, auto_pad, ceil_mode, dilations, kernel_shape, pads, strides):  # type: ignore[no-untyped-def]
+def _(
+    ct: Array, x: Array, y: Array, auto_pad: str, ceil_mode: int, dilations: Ints | None, kernel_shape: Ints,
+    pads: Ints | None, strides: Ints | None,
+) -> Array:  # fmt: skip
     win = _window_over(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
     x_ct = np.zeros(x.shape, ct.dtype, like=ct)
     for at_out, at_in, won in _winners(x, y, win):
@@ -106,7 +120,10 @@ def _(ct, x, y, auto_pad, ceil_mode, dilations, kernel_shape, pads, strides):  #
 
 
 @max_pool.jvp("x")
-def _(x_dot, x, y, auto_pad, ceil_mode, dilations, kernel_shape, pads, strides):  # type: ignore[no-untyped-def]
+def _(
+    x_dot: Array, x: Array, y: Array, auto_pad: str, ceil_mode: int, dilations: Ints | None, kernel_shape: Ints,
+    pads: Ints | None, strides: Ints | None,
+) -> Any:  # fmt: skip
     win = _window_over(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
     y_dot = np.zeros(y.shape, x_dot.dtype, like=x_dot)
     for at_out, at_in, won in _winners(x, y, win):
@@ -115,7 +132,10 @@ def _(x_dot, x, y, auto_pad, ceil_mode, dilations, kernel_shape, pads, strides):
 
 
 @max_pool.infer
-def _(x, auto_pad, ceil_mode, dilations, kernel_shape, pads, strides, n_outputs):  # type: ignore[no-untyped-def]
+def _(
+    x: TensorType, auto_pad: str, ceil_mode: int, dilations: Ints | None, kernel_shape: Ints, pads: Ints | None,
+    strides: Ints | None, n_outputs: int,
+) -> Any:  # fmt: skip
     y = _pooled_type(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
     return (y, TensorType("int64", y.shape))[: max(n_outputs, 1)]
 
@@ -163,14 +183,20 @@ def average_pool(
 
 
 @average_pool.vjp("x")
-def _(ct, x_like, auto_pad, ceil_mode, count_include_pad, dilations, kernel_shape, pads, strides):  # type: ignore[no-untyped-def]
+def _(
+    ct: Array, x_like: Array, auto_pad: str, ceil_mode: int, count_include_pad: int, dilations: Ints | None,
+    kernel_shape: Ints, pads: Ints | None, strides: Ints | None,
+) -> Array:  # fmt: skip
     win = _window_over(x_like, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
     wide_ct = wide(ct)
     return _spread_taps(wide_ct / _counts(win, count_include_pad, wide_ct.dtype), win).astype(ct.dtype, copy=False)
 
 
 @average_pool.infer
-def _(x, auto_pad, ceil_mode, dilations, kernel_shape, pads, strides):  # type: ignore[no-untyped-def]
+def _(
+    x: TensorType, auto_pad: str, ceil_mode: int, dilations: Ints | None, kernel_shape: Ints, pads: Ints | None,
+    strides: Ints | None,
+) -> Any:  # fmt: skip
     return _pooled_type(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
 
 
@@ -221,7 +247,10 @@ def lp_pool(
 
 
 @lp_pool.vjp("x")
-def _(ct, x, y, auto_pad, ceil_mode, dilations, kernel_shape, p, pads, strides):  # type: ignore[no-untyped-def]
+def _(
+    ct: Array, x: Array, y: Array, auto_pad: str, ceil_mode: int, dilations: Ints | None, kernel_shape: Ints, p: int,
+    pads: Ints | None, strides: Ints | None,
+) -> Array:  # fmt: skip
     win = _window_over(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
     x_ct = zeros_for(x.shape, ct, x)
     for _, at_out, at_in in win.taps():
@@ -230,7 +259,10 @@ def _(ct, x, y, auto_pad, ceil_mode, dilations, kernel_shape, p, pads, strides):
 
 
 @lp_pool.jvp("x")
-def _(x_dot, x, y, auto_pad, ceil_mode, dilations, kernel_shape, p, pads, strides):  # type: ignore[no-untyped-def]
+def _(
+    x_dot: Array, x: Array, y: Array, auto_pad: str, ceil_mode: int, dilations: Ints | None, kernel_shape: Ints,
+    p: int, pads: Ints | None, strides: Ints | None,
+) -> Array:  # fmt: skip
     win = _window_over(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
     y_dot = zeros_for(y.shape, x_dot, x)
     for _, at_out, at_in in win.taps():
@@ -239,7 +271,10 @@ def _(x_dot, x, y, auto_pad, ceil_mode, dilations, kernel_shape, p, pads, stride
 
 
 @lp_pool.infer
-def _(x, auto_pad, ceil_mode, dilations, kernel_shape, pads, strides):  # type: ignore[no-untyped-def]
+def _(
+    x: TensorType, auto_pad: str, ceil_mode: int, dilations: Ints | None, kernel_shape: Ints, pads: Ints | None,
+    strides: Ints | None,
+) -> Any:  # fmt: skip
     return _pooled_type(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
 
 

@@ -7,16 +7,13 @@ than the largest leave the rest out.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from graphrt.op import op
+from graphrt.op import Array, op
 from graphrt.ops._windows import wide, zeros_for
 from graphrt.types import TensorType
-
-Array: TypeAlias = Any
-
 
 # ---- RoiAlign ------------------------------------------------------------------------------------------------
 
@@ -84,16 +81,30 @@ class Taps(NamedTuple):
                 for i, wi, si in row.neighbors:
                     for j, wj, sj in column.neighbors:
                         at = i[:, None, :, None], j[:, None, None, :]
-                        wi_, si_, wj_, sj_ = wi[:, None, :, None], si[:, None, :, None], wj[:, None, None], sj[:, None, None]
+                        wi_, si_, wj_, sj_ = (
+                            wi[:, None, :, None],
+                            si[:, None, :, None],
+                            wj[:, None, None],
+                            sj[:, None, None],
+                        )
                         yield at, wi_ * wj_, si_ * wj_, wi_ * sj_, row, column
 
 
 def _taps(
-    x: Array, rois: Array, batch_indices: Array, half_pixel: bool, height: int, sampling_ratio: int, width: int, scale: float
+    x: Array,
+    rois: Array,
+    batch_indices: Array,
+    half_pixel: bool,
+    height: int,
+    sampling_ratio: int,
+    width: int,
+    scale: float,
 ) -> Taps:
     if x.ndim != 4 or rois.ndim != 2 or rois.shape[1] != 4 or batch_indices.shape != rois.shape[:1]:
-        raise ValueError(f"x {x.shape}, rois {rois.shape}, batch_indices {batch_indices.shape}: want [N, C, H, W], [R, 4], [R]")
-    if len(rois) and not (0 <= batch_indices.min() and batch_indices.max() < x.shape[0]):
+        raise ValueError(
+            f"x {x.shape}, rois {rois.shape}, batch_indices {batch_indices.shape}: want [N, C, H, W], [R, 4], [R]"
+        )
+    if len(rois) and not (batch_indices.min() >= 0 and batch_indices.max() < x.shape[0]):
         raise ValueError(f"batch_indices must lie in 0..{x.shape[0] - 1}")
     rois, shift = wide(rois), 0.5 if half_pixel else 0.0
     down = _span(rois, 1, scale, shift, sampling_ratio, height)
@@ -129,8 +140,10 @@ def _exists(row: Sample, column: Sample) -> Array:
     return (row.exists & column.exists).reshape(-1, 1, 1, 1)
 
 
-def _factors(x: Array, taps: Taps, shape: tuple[int, ...], mode: str) -> Iterator[tuple[Any, Array, Array, Array, Sample, Sample]]:
-    """As `Taps.corners`, with weights and slopes divided by the count, or kept only where this corner is the maximum."""
+def _factors(
+    x: Array, taps: Taps, shape: tuple[int, ...], mode: str
+) -> Iterator[tuple[Any, Array, Array, Array, Sample, Sample]]:
+    """As `Taps.corners`, weights and slopes divided by the count, or kept only where this corner is the maximum."""
     if mode == "avg":
         inverse = 1 / taps.count.astype(taps.spans[0].extent.dtype)
         for at, weight, down, across, row, column in taps.corners():
@@ -195,8 +208,9 @@ def _is_half_pixel(mode: str) -> bool:
 
 @op("RoiAlign", version=16, nondiff="batch_indices")
 def roi_align(
-    x: Array, rois: Array, batch_indices: Array, *, coordinate_transformation_mode: str = "half_pixel", mode: str = "avg",
-    output_height: int = 1, output_width: int = 1, sampling_ratio: int = 0, spatial_scale: float = 1.0,
+    x: Array, rois: Array, batch_indices: Array, *, coordinate_transformation_mode: str = "half_pixel",
+    mode: str = "avg", output_height: int = 1, output_width: int = 1, sampling_ratio: int = 0,
+    spatial_scale: float = 1.0,
 ) -> Array:  # fmt: skip
     """Pools regions of an image into bins, reading by bilinear interpolation.
 
@@ -214,30 +228,30 @@ def roi_align(
 
 
 @roi_align.vjp("x", "rois")
-def _(  # type: ignore[no-untyped-def]
-    ct, x, rois, batch_indices, coordinate_transformation_mode, mode, output_height, output_width, sampling_ratio,
-    spatial_scale,
-):  # fmt: skip
+def _(
+    ct: Array, x: Array, rois: Array, batch_indices: Array, coordinate_transformation_mode: str, mode: str,
+    output_height: int, output_width: int, sampling_ratio: int, spatial_scale: float,
+) -> Any:  # fmt: skip
     half = _is_half_pixel(coordinate_transformation_mode)
     taps = _taps(x, rois, batch_indices, half, output_height, sampling_ratio, output_width, spatial_scale)
     return _align_vjp(ct, x, rois, taps, spatial_scale, mode)
 
 
 @roi_align.jvp("x")
-def _(  # type: ignore[no-untyped-def]
-    x_dot, x, rois, batch_indices, y_like, coordinate_transformation_mode, mode, output_height, output_width, sampling_ratio,
-    spatial_scale,
-):  # fmt: skip
+def _(
+    x_dot: Array, x: Array, rois: Array, batch_indices: Array, y_like: Array, coordinate_transformation_mode: str,
+    mode: str, output_height: int, output_width: int, sampling_ratio: int, spatial_scale: float,
+) -> Array:  # fmt: skip
     half = _is_half_pixel(coordinate_transformation_mode)
     taps = _taps(x, rois, batch_indices, half, output_height, sampling_ratio, output_width, spatial_scale)
     return _align_x_jvp(x_dot, x, taps, y_like.shape, mode)
 
 
 @roi_align.jvp("rois")
-def _(  # type: ignore[no-untyped-def]
-    rois_dot, x, rois, batch_indices, y_like, coordinate_transformation_mode, mode, output_height, output_width,
-    sampling_ratio, spatial_scale,
-):  # fmt: skip
+def _(
+    rois_dot: Array, x: Array, rois: Array, batch_indices: Array, y_like: Array, coordinate_transformation_mode: str,
+    mode: str, output_height: int, output_width: int, sampling_ratio: int, spatial_scale: float,
+) -> Array:  # fmt: skip
     half = _is_half_pixel(coordinate_transformation_mode)
     taps = _taps(x, rois, batch_indices, half, output_height, sampling_ratio, output_width, spatial_scale)
     return _align_rois_jvp(rois_dot, x, taps, y_like.shape, spatial_scale, mode)
@@ -259,7 +273,10 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
     size = {"output_height": 2, "output_width": 3}
     for where in ("half_pixel", "output_half_pixel"):
         yield (x, rois, image), {"coordinate_transformation_mode": where, **size}
-        yield (x, rois, image), {"coordinate_transformation_mode": where, "sampling_ratio": 2, "spatial_scale": 0.6, **size}
+        yield (
+            (x, rois, image),
+            {"coordinate_transformation_mode": where, "sampling_ratio": 2, "spatial_scale": 0.6, **size},
+        )
     yield (x**2 + 1, rois[:1], image[:1]), {"mode": "max", "sampling_ratio": 2, **size}
     yield (x, np.zeros((0, 4)), np.zeros(0, np.int64)), size
 
@@ -275,19 +292,28 @@ def roi_align_10(
 
 
 @roi_align_10.vjp("x", "rois")
-def _(ct, x, rois, batch_indices, mode, output_height, output_width, sampling_ratio, spatial_scale):  # type: ignore[no-untyped-def]
+def _(
+    ct: Array, x: Array, rois: Array, batch_indices: Array, mode: str, output_height: int, output_width: int,
+    sampling_ratio: int, spatial_scale: float,
+) -> Any:  # fmt: skip
     taps = _taps(x, rois, batch_indices, False, output_height, sampling_ratio, output_width, spatial_scale)
     return _align_vjp(ct, x, rois, taps, spatial_scale, mode)
 
 
 @roi_align_10.jvp("x")
-def _(x_dot, x, rois, batch_indices, y_like, mode, output_height, output_width, sampling_ratio, spatial_scale):  # type: ignore[no-untyped-def]
+def _(
+    x_dot: Array, x: Array, rois: Array, batch_indices: Array, y_like: Array, mode: str, output_height: int,
+    output_width: int, sampling_ratio: int, spatial_scale: float,
+) -> Array:  # fmt: skip
     taps = _taps(x, rois, batch_indices, False, output_height, sampling_ratio, output_width, spatial_scale)
     return _align_x_jvp(x_dot, x, taps, y_like.shape, mode)
 
 
 @roi_align_10.jvp("rois")
-def _(rois_dot, x, rois, batch_indices, y_like, mode, output_height, output_width, sampling_ratio, spatial_scale):  # type: ignore[no-untyped-def]
+def _(
+    rois_dot: Array, x: Array, rois: Array, batch_indices: Array, y_like: Array, mode: str, output_height: int,
+    output_width: int, sampling_ratio: int, spatial_scale: float,
+) -> Array:  # fmt: skip
     taps = _taps(x, rois, batch_indices, False, output_height, sampling_ratio, output_width, spatial_scale)
     return _align_rois_jvp(rois_dot, x, taps, y_like.shape, spatial_scale, mode)
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
-from graphrt.op import op, unbroadcast
-
-Array: TypeAlias = Any
+from graphrt.op import Array, op, unbroadcast
 
 
 def _to_heads(x: Array, num_heads: int) -> Array:
@@ -88,10 +86,10 @@ def rotary_embedding(
 
 
 @rotary_embedding.jvp("cos_cache", "sin_cache")
-def _(  # type: ignore[no-untyped-def]
-    cos_cache_dot, sin_cache_dot, x, cos_cache_like, sin_cache_like, position_ids,
-    interleaved, num_heads, rotary_embedding_dim,
-):  # fmt: skip
+def _(
+    cos_cache_dot: Array | None, sin_cache_dot: Array | None, x: Array, cos_cache_like: Array, sin_cache_like: Array,
+    position_ids: Array | None, interleaved: int, num_heads: int, rotary_embedding_dim: int,
+) -> Any:  # fmt: skip
     heads = _to_heads(x, num_heads)
     turning = _turning(heads.shape[-1], rotary_embedding_dim)
     cos, sin = (
@@ -104,7 +102,10 @@ def _(  # type: ignore[no-untyped-def]
 
 
 @rotary_embedding.vjp("x")
-def _(ct, cos_cache, sin_cache, position_ids, interleaved, num_heads, rotary_embedding_dim):  # type: ignore[no-untyped-def]
+def _(
+    ct: Array, cos_cache: Array, sin_cache: Array, position_ids: Array | None, interleaved: int, num_heads: int,
+    rotary_embedding_dim: int,
+) -> Array:  # fmt: skip
     heads = _to_heads(ct, num_heads)
     cos, sin = _lookup(cos_cache, position_ids), _lookup(sin_cache, position_ids)
     x_ct = _rotate(heads, cos, -sin, interleaved, _turning(heads.shape[-1], rotary_embedding_dim))
@@ -112,7 +113,10 @@ def _(ct, cos_cache, sin_cache, position_ids, interleaved, num_heads, rotary_emb
 
 
 @rotary_embedding.vjp("cos_cache", "sin_cache")
-def _(ct, x, cos_cache_like, sin_cache_like, position_ids, interleaved, num_heads, rotary_embedding_dim):  # type: ignore[no-untyped-def]
+def _(
+    ct: Array, x: Array, cos_cache_like: Array, sin_cache_like: Array, position_ids: Array | None, interleaved: int,
+    num_heads: int, rotary_embedding_dim: int,
+) -> Any:  # fmt: skip
     heads, ct = _to_heads(x, num_heads), _to_heads(ct, num_heads)
     turning = _turning(heads.shape[-1], rotary_embedding_dim)
     (a, b), (ct_a, ct_b) = _pairs(heads, interleaved, turning), _pairs(ct, interleaved, turning)

@@ -68,6 +68,7 @@ class RunContext:
 
     Args:
         seed, step, worker: together with a node's key they determine what the node draws.
+        call: which calls of enclosing subgraphs this run is within.
         watch: called after each step with the plan, the step and the slots.
     """
 
@@ -75,10 +76,11 @@ class RunContext:
     step: int = 0
     worker: int = 0
     watch: Watch | None = None
+    call: tuple[int, ...] = ()
 
     def generator(self, key: int) -> np.random.Generator:
         """The generator of the node with this key, the same for the same seed, step and worker."""
-        return np.random.default_rng([self.seed, key, self.step, self.worker])
+        return np.random.default_rng([self.seed, key, self.step, self.worker, *self.call])
 
     def failed(self, plan: Plan, step: Step, slots: list[Any], cause: Exception) -> None:
         """Raises an ExecutionError that shows the node that failed and what it was given."""

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from graphrt.autodiff.rules import captured_by
 from graphrt.errors import GraphError, UnknownOpError
 from graphrt.inference import Inferred, infer
 from graphrt.ir import Graph, Node, format_neighborhood
 from graphrt.ir.dag import dependency_graph, needed_for, schedule
 from graphrt.op import Array, Op
 from graphrt.registry import Registry
-from graphrt.runtime.interpreter import ABSENT, CONTEXT_SLOT, Plan, RunContext, Step, execute
+from graphrt.runtime.bodies import Body, body_caller
+from graphrt.runtime.interpreter import ABSENT, CONTEXT_SLOT, Plan, RunContext, Step
 from graphrt.types import UNKNOWN, ValueType
 
 
@@ -43,7 +44,7 @@ def make_plan(
     """
     dag = dependency_graph(graph)
     order = schedule(graph, dag)
-    known = infer(graph, registry, inputs=inputs, outer=outer, order=order, fold_floats=False)
+    known = infer(graph, registry, inputs=inputs, outer=outer, order=order, fold_floats=False, trust_declared=False)
     targets = [*graph.output_names, *graph.state_updates.values()]
     folded = {i for i in order if _is_folded(graph.nodes[i], known)}
     dag.remove_edges_from([(a, b) for b in folded for a in list(dag.predecessors(b))])
@@ -117,7 +118,8 @@ class _Planner:
         """The function of a node with its attributes bound, and the slots it takes."""
         inputs = tuple(self.slot(i) for i in node.inputs)
         function = self._kernel(found, node) or found.function
-        attributes: dict[str, Any] = {k: v for k, v in node.attributes.items() if k != "segments"}
+        defaults = found.defaults() if "." in found.op_type else {}  # a rule has no defaults of its own
+        attributes: dict[str, Any] = {**defaults, **{k: v for k, v in node.attributes.items() if k != "segments"}}
         supplied = {"n_outputs": len(node.outputs), "opset": self.graph.opset_imports.get(node.domain, 0)}
         attributes.update((c, supplied[c]) for c in found.context if c in supplied)
         found.bind(node.inputs, node.attributes.get("segments"))
@@ -142,14 +144,17 @@ class _Planner:
     def _with_bodies(
         self, function: Callable[..., Any], node: Node, attributes: dict[str, Any], inputs: tuple[int, ...]
     ) -> tuple[Callable[..., Any], tuple[int, ...]]:
-        """For ops with subgraphs: each body becomes a function of its inputs, closed over what it captures."""
-        captured = tuple(dict.fromkeys(c for g in node.subgraphs() for c in g.captured()))
-        count = len(inputs)
+        """For ops with subgraphs: each body becomes a function of its inputs, closed over what it captures.
+
+        The rules of such an op (``Loop.vjp[*]``, ``Loop.jvp[*]``) are called with their two groups of arguments
+        as tuples, and also exchange the cotangents or tangents of captured values with the bodies.
+        """
+        captured = captured_by(node)
+        segments: Any = node.attributes.get("segments")
 
         def body(graph: Graph) -> Body:
             opsets = dict(self.graph.opset_imports) | dict(graph.opset_imports)
-            plan = make_plan(graph.replace(opset_imports=opsets), self.registry, captured=captured, outer=self.known)
-            return Body(plan, captured)
+            return Body(graph.replace(opset_imports=opsets), captured, self.registry, self.known, make_plan)
 
         bodies: dict[str, Any] = {}
         for key, value in attributes.items():
@@ -158,37 +163,8 @@ class _Planner:
             elif isinstance(value, tuple) and any(isinstance(v, Graph) for v in value):
                 bodies[key] = tuple(body(v) for v in value)
         plain = {k: v for k, v in attributes.items() if k not in bodies}
-
-        def call(context: RunContext, *arrays: Array) -> Any:
-            outer = dict(zip(captured, arrays[count:], strict=True))
-            closed = {
-                k: tuple(b.closed(outer, context) for b in v) if isinstance(v, tuple) else v.closed(outer, context)
-                for k, v in bodies.items()
-            }
-            return function(*arrays[:count], **plain, **closed)
-
+        call = body_caller(function, node.op_type, bodies, plain, captured, len(inputs), segments)
         return call, (CONTEXT_SLOT, *inputs, *(self.slot(c) for c in captured))
-
-
-@dataclass(frozen=True, slots=True)
-class Body:
-    """A planned subgraph. `closed` over outer values it is a function of its inputs, returning a tuple."""
-
-    plan: Plan
-    captured: tuple[str, ...]
-
-    def closed(self, outer: Mapping[str, Array], context: RunContext) -> Callable[..., tuple[Any, ...]]:
-        """The subgraph as a function of its inputs."""
-        plan = self.plan
-        names = plan.graph.input_names
-        weights = {k: v for k, v in plan.graph.initializers.items() if k in plan.feeds}
-
-        def run(*arrays: Array) -> tuple[Any, ...]:
-            given = {**weights, **outer, **dict(zip(names, arrays, strict=True))}
-            slots = execute(plan, given, context)
-            return tuple(slots[s] for s in plan.fetches.values())
-
-        return run
 
 
 def _kernels_by_op(registry: Registry) -> dict[tuple[str, str], list[Any]]:

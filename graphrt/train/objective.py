@@ -117,6 +117,7 @@ def make_objective(
     loss_output: str | None = None,
     penalties: Penalties | None = None,
     trainable: Sequence[str] = (),
+    target: str | None = None,
 ) -> Objective:
     """Adds a loss and penalties to a model.
 
@@ -129,6 +130,7 @@ def make_objective(
         loss_output: with ``loss=None``, the output that is the loss (default: the only output, or ``"loss"``).
         penalties: on weights.
         trainable: the parameters that may be penalized.
+        target: name of the input for the targets (default: ``target``, or another that is free).
 
     Raises:
         InputError: the prediction or loss cannot be told, or does not exist; the loss is not one number.
@@ -140,14 +142,14 @@ def make_objective(
         others = [o for o in graph.output_names if o != value]
         prediction = _value(graph, output) if output else others[0] if len(others) == 1 else None
         b = GraphBuilder.extending(graph)
-        total, target = BuilderValue(b, value, _float_dtype(known, value)), None
+        total, goal = BuilderValue(b, value, _float_dtype(known, value)), None
     else:
         prediction = _prediction(graph, output)
         definition = registry.get("losses", loss) if isinstance(loss, str) else loss
         b = GraphBuilder.extending(graph)
-        target = NameScope(graph.names()).fresh("target")
+        goal = target or NameScope(graph.names()).fresh("target")
         kind = _target_type(definition, known.type(prediction))
-        t = b.input(target, kind.dtype, kind.shape)
+        t = b.input(goal, kind.dtype, kind.shape)
         function = definition.function if isinstance(definition, Loss) else definition
         total = function(b, BuilderValue(b, prediction, _float_dtype(known, prediction)), t)
         total = BuilderValue(b, b.value(total).name, _float_dtype(known, prediction))
@@ -156,7 +158,7 @@ def make_objective(
     made = b.build(value_info=graph.value_info, metadata=graph.metadata, requires=graph.requires)
     values = [total.name] + ([prediction] if prediction and prediction != total.name else [])
     made = made.replace(outputs=tuple(Value(v) for v in values))
-    return Objective(_scalar(made, registry, total.name), total.name, prediction, target)
+    return Objective(_scalar(made, registry, total.name), total.name, prediction, goal)
 
 
 def _penalized(b: GraphBuilder, total: BuilderValue, p: Penalties, on: Sequence[str], graph: Graph) -> BuilderValue:

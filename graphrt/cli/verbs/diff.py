@@ -52,7 +52,8 @@ def weight_differences(a: Graph, b: Graph) -> list[dict[str, Any]]:
         new = b.initializers.get(name)
         if new is None or new.shape != old.shape or not old.size or "O" in (old.dtype.kind, new.dtype.kind):
             continue
-        x, y = (np.asarray(v, np.complex128 if "c" in (old.dtype.kind, new.dtype.kind) else np.float64) for v in (old, new))
+        wide = np.complex128 if "c" in (old.dtype.kind, new.dtype.kind) else np.float64
+        x, y = np.asarray(old, wide), np.asarray(new, wide)
         with np.errstate(all="ignore"):
             change = np.abs(y - x)
             rms, size = float(np.sqrt(np.mean(change**2))), float(np.sqrt(np.mean(np.abs(x) ** 2)))

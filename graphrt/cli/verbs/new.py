@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import Any
 
 from graphrt import models
 from graphrt.cli.usage import UsageError
 from graphrt.cli.verbs.inspect import describe
 from graphrt.io import save
+from graphrt.ir import Graph
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the file."""
-    make = {"mlp": models.mlp, "logistic": models.logistic, "perceptron": models.perceptron}[args.kind]
+    make: Callable[..., Graph] = {"mlp": models.mlp, "logistic": models.logistic, "perceptron": models.perceptron}[args.kind]
     options: dict[str, Any] = {"dtype": args.dtype, "seed": _natural(args.seed)}
     for option in ("hidden", "activation", "output"):
         if args.kind != "mlp" and getattr(args, option) is not None:

@@ -38,7 +38,8 @@ def run(args: argparse.Namespace) -> int:
         print("\n\n".join(_details(o, registry) for o in found))
     else:
         newest = {(o.domain, o.op_type): o for o in found}
-        print(table(["op", "version", "inputs", "differentiable", "plug-in"], [_row(o, registry) for o in newest.values()]))
+        headings = ["op", "version", "inputs", "differentiable", "plug-in"]
+        print(table(headings, [_row(o, registry) for o in newest.values()]))
     return 0
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 
-Array: TypeAlias = Any
+from graphrt.op import Array
 
 _FAR = 2.0**40  # positions beyond are as good as this one, and still fit an index
 
@@ -74,11 +74,11 @@ def corners(
                 weight, slope = np.where(counts, weight, zero), np.where(counts, slope, zero)
             taps.append((inside, weight, slope))
         axes.append(taps)
-    for taps in product(*axes):
+    for corner in product(*axes):
         flat = 0
-        for (index, _, _), n in zip(taps, sizes, strict=True):
+        for (index, _, _), n in zip(corner, sizes, strict=True):
             flat = flat * n + index
-        yield Corner(flat, tuple(t[1] for t in taps), tuple(t[2] for t in taps))
+        yield Corner(flat, tuple(t[1] for t in corner), tuple(t[2] for t in corner))
 
 
 def zeros_outside(index: Array, n: int) -> tuple[Array, Array]:

@@ -1,0 +1,56 @@
+"""``import graphrt``: what it offers, and what it costs."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import graphrt as gr
+
+HEAVY = ("numpy", "networkx", "pluggy", "msgpack", "rich", "matplotlib", "sklearn")
+
+
+def test_every_public_name_resolves():
+    for name in gr.__all__:
+        assert getattr(gr, name) is not None
+    assert set(gr.__all__) <= set(dir(gr))
+
+
+def test_unknown_name():
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = gr.nothing
+
+
+def loaded_after(code):
+    """Which heavy modules a fresh process has after running some code."""
+    script = f"import sys, json\n{code}\nprint(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_import_costs_nothing():
+    assert loaded_after("import graphrt") == []
+
+
+def test_command_line_help_needs_no_numpy():
+    code = "from graphrt.cli.main import main\nassert main(['--help']) == 0 and main(['--version']) == 0"
+    assert loaded_after(code) == []
+
+
+def test_builder_needs_no_scheduler():
+    assert "networkx" not in loaded_after("import graphrt; graphrt.GraphBuilder(); graphrt.TensorType('float32')")
+
+
+def test_the_short_story(tmp_path):
+    b = gr.GraphBuilder("short")
+    x = b.input("x", "float32", ["batch", 2])
+    b.output(x @ b.parameter("w", np.float32([[1], [2]])), "y")
+    gr.save(b.build(), tmp_path / "m.grt")
+    graph = gr.load(tmp_path / "m.grt")
+    out = gr.Session(graph).run({"x": np.float32([[3, 4]])})
+    assert out["y"].tolist() == [[11]]
+    assert isinstance(graph, gr.Graph)
+    value, gradient = gr.grad("x*y", {"x": 2.0, "y": 5.0})
+    assert (float(value), float(gradient["x"])) == (10, 5)
