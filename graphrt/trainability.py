@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from graphrt.errors import GraphError, GraphrtError
 from graphrt.inference import Inferred
 from graphrt.ir import Graph, Node, format_node
+from graphrt.passes.mode import set_mode
 from graphrt.registry import Registry
-from graphrt.types import TensorType, is_differentiable
+from graphrt.types import TensorType, dtype_name, is_differentiable
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,29 @@ class Trainability:
         return "\n".join(lines)
 
 
+def trainable_parameters(graph: Graph, registry: Registry) -> tuple[str, ...]:
+    """The float initializers that training would change.
+
+    Left out are running statistics (what a training-mode graph updates by itself), defaults of inputs, and
+    what only feeds inputs that are never differentiated (the scales of a ``Resize``, say).
+    """
+    fixed = {*graph.state_updates, *set_mode(graph, registry, mode="train").state_updates, *graph.input_names}
+    floats = [k for k, a in graph.initializers.items() if k not in fixed and is_differentiable(dtype_name(a.dtype))]
+    used = {name for node in graph.nodes for name in _differentiated(node, graph, registry)} | set(graph.output_names)
+    return tuple(k for k in floats if k in used)
+
+
+def _differentiated(node: Node, graph: Graph, registry: Registry) -> tuple[str, ...]:
+    """The values that a node reads through inputs that have derivatives; all, where the op is not known."""
+    try:
+        found = registry.op_of(node, graph)
+        bound = found.bind(node.inputs, node.attributes.get("segments"))  # type: ignore[arg-type]
+    except GraphrtError:
+        return node.free_inputs()
+    fixed = {v for k, v in bound.items() if k in found.nondiff and isinstance(v, str)}
+    return tuple(v for v in node.free_inputs() if v not in fixed)
+
+
 def trainability(graph: Graph, registry: Registry, known: Inferred) -> Trainability:
     """Follows gradients from the float outputs back to the initializers.
 
@@ -56,13 +80,14 @@ def trainability(graph: Graph, registry: Registry, known: Inferred) -> Trainabil
     """
     edges = _Edges(graph, registry, known)
     useful = edges.useful()
-    outer = set(graph.state_updates) | set(graph.input_names)
-    floats = [k for k, a in graph.initializers.items() if is_differentiable(TensorType.of(a).dtype)]
+    statistics = set_mode(graph, registry, mode="train").state_updates
+    outer = {*graph.state_updates, *statistics, *graph.input_names}
+    floats = [k for k, a in graph.initializers.items() if is_differentiable(dtype_name(a.dtype))]
     parameters = [k for k in floats if k not in outer]
     good = tuple(k for k in parameters if k in useful)
     blocked = tuple(Blocked(k, edges.obstacles(k, useful)) for k in parameters if k not in useful)
     elements = sum(graph.initializers[k].size for k in good)
-    return Trainability(good, elements, blocked, tuple(graph.state_updates))
+    return Trainability(good, elements, blocked, tuple(statistics))
 
 
 class _Edges:

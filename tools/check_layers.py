@@ -24,10 +24,9 @@ LEVELS = (
     ("plugin", "hookspecs"),
     ("format", "registry", "ops", "optim"),
     ("manager", "inference"),
-    ("trainability", "io"),
-    ("check",),
-    ("autodiff", "passes"),
-    ("runtime",),
+    ("autodiff", "passes", "io", "expressions"),
+    ("trainability",),
+    ("check", "runtime"),
     ("train", "testing", "models"),
     ("cli", "builtin", "__init__"),
 )

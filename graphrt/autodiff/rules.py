@@ -13,6 +13,9 @@ from graphrt.types import TensorType, ValueType
 
 DOMAIN = "graphrt"
 
+RULE_ONLY = frozenset({"segments", "rng_key"})
+"""Attributes of derivative nodes that say how to call the rule and do not reach it."""
+
 
 class RuleWriter:
     """Collects derivative nodes, with names that the graph does not use yet."""
@@ -160,6 +163,10 @@ class RuleWriter:
         attributes = {k: v for k, v in node.attributes.items() if k in derived.attributes}
         if sum(p.variadic for p in derived.inputs) > 1:
             attributes["segments"] = tuple(segments)
+        if "n_outputs" in derived.context:
+            attributes["n_outputs"] = node.attributes.get("n_outputs", len(node.outputs))
+        if "rng" in derived.context:
+            attributes["rng_key"] = node.attributes.get("rng_key", node.label)
         self.nodes.append(Node(derived.op_type, tuple(arguments), outputs, attributes, node.domain, node.name))
 
     def _name_outputs(self, found: Op, node: Node, derived: Op) -> None:

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from graphrt.ir import NameScope, Node
 from graphrt.op import Array, op, unbroadcast
 from graphrt.ops._standardize import Standardized, standardize, standardize_tangent
 from graphrt.ops._windows import wide
@@ -212,6 +213,26 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
     yield _draw(rng, 0, 2, 3), {}
 
 
+@batch_normalization.mode
+def _(node: Node, training: bool, scope: NameScope) -> Any:
+    """In training the node also gives the next running statistics, if the statistics are the graph's own."""
+    attributes = {**node.attributes, "training_mode": int(training)}
+    return _switched(node, training, scope, attributes)
+
+
+def _switched(
+    node: Node, training: bool, scope: NameScope, attributes: dict[str, Any]
+) -> tuple[list[Node], dict[str, str]]:
+    """The node in another mode, and the updates of its running mean and variance."""
+    outputs = node.outputs[:1]
+    if training:
+        named = (*node.outputs[1:3], "", "")[:2]
+        outputs += tuple(o or scope.fresh(f"{i}.next") for o, i in zip(named, node.inputs[3:5], strict=True))
+    same = dict(node.attributes) == attributes and node.outputs == outputs
+    made = node if same else Node(node.op_type, node.inputs, outputs, attributes, node.domain, node.name)
+    return [made], dict(zip(node.inputs[3:5], outputs[1:], strict=True)) if training else {}
+
+
 # ---- opsets 6 to 13 ----------------------------------------------------------------------------------------
 
 _FIVE = ("y", "running_mean", "running_var", "saved_mean", "saved_var")
@@ -263,6 +284,11 @@ def _(x: TensorType, scale: TensorType, input_mean: TensorType, n_outputs: int) 
     return _types(x, scale, input_mean, n_outputs)
 
 
+@batch_normalization_7.mode
+def _(node: Node, training: bool, scope: NameScope) -> Any:
+    return _switched(node, training, scope, dict(node.attributes))
+
+
 @batch_normalization_7.examples
 def _(rng: np.random.Generator) -> Iterator[Any]:
     yield _draw(rng, 3, 2, 4, 3), {}
@@ -310,6 +336,12 @@ def _(
 @batch_normalization_6.infer
 def _(x: TensorType, scale: TensorType, input_mean: TensorType, n_outputs: int) -> Any:
     return _types(x, scale, input_mean, n_outputs)
+
+
+@batch_normalization_6.mode
+def _(node: Node, training: bool, scope: NameScope) -> Any:
+    attributes = {**node.attributes, "is_test": int(not training)}
+    return _switched(node, training, scope, attributes)
 
 
 @batch_normalization_6.examples

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from graphrt.ir import NameScope, Node
 from graphrt.op import op
 from graphrt.ops.sampling import source
 from graphrt.types import TensorType
@@ -62,12 +63,20 @@ def dropout(
     return _drop(data, _active_ratio(ratio, training_mode), seed, rng)
 
 
+train_dropout = op("Dropout", domain="graphrt", outputs=("y", "mask"), nondiff=("ratio", "training_mode"))(
+    dropout.function
+)
+"""The same op in domain ``graphrt``: what a Dropout of opsets 7 to 11, which cannot say "training", becomes there."""
+
+
 @dropout.vjp("data")
+@train_dropout.vjp("data")
 def _(ct, mask, ratio, training_mode):
     return _back(ct, mask, _active_ratio(ratio, training_mode))
 
 
 @dropout.jvp("data")
+@train_dropout.jvp("data")
 def _(data_dot, mask, ratio, training_mode):
     return _back(data_dot, mask, _active_ratio(ratio, training_mode)), None
 
@@ -81,11 +90,30 @@ def _back(x: Array | None, mask: Array | None, ratio: float) -> Array | None:
 
 
 @dropout.infer
+@train_dropout.infer
 def _(data):
     return data, TensorType("bool", data.shape)
 
 
+@dropout.mode
+@train_dropout.mode
+def _(node: Node, training: bool, scope: NameScope) -> Any:
+    inputs = (*node.inputs, "", "")[:2]
+    if not training:
+        rest = inputs if inputs[1] else inputs[:1]
+        same = len(node.inputs) < 3
+        return [node if same else Node(node.op_type, rest, node.outputs, node.attributes, node.domain, node.name)], {}
+    flag = _constant(np.asarray(True), scope, "training_mode")
+    made = Node(node.op_type, (*inputs, flag.outputs[0]), node.outputs, node.attributes, node.domain, node.name)
+    return [flag, made], {}
+
+
+def _constant(value: Array, scope: NameScope, name: str) -> Node:
+    return Node("Constant", (), (scope.fresh(name),), {"value": value})
+
+
 @dropout.examples
+@train_dropout.examples
 def _(rng):
     x = rng.normal(size=(3, 4))
     yield (x,), {}
@@ -132,6 +160,17 @@ def _(data_dot):
     return data_dot, None
 
 
+@dropout_10.mode
+@dropout_7.mode
+def _(node: Node, training: bool, scope: NameScope) -> Any:
+    if not training:
+        return [node], {}
+    ratio = _constant(np.asarray(node.attributes.get("ratio", 0.5), np.float32), scope, "ratio")
+    flag = _constant(np.asarray(True), scope, "training_mode")
+    inputs = (*node.inputs, ratio.outputs[0], flag.outputs[0])
+    return [ratio, flag, Node("Dropout", inputs, node.outputs, {}, "graphrt", node.name)], {}
+
+
 @dropout_10.examples
 @dropout_7.examples
 def _(rng):
@@ -166,6 +205,12 @@ def _(data):
     return data, data
 
 
+@dropout_6.mode
+def _(node: Node, training: bool, scope: NameScope) -> Any:
+    attributes = {**node.attributes, "is_test": int(not training)}
+    return [Node(node.op_type, node.inputs, node.outputs, attributes, node.domain, node.name)], {}
+
+
 @dropout_6.examples
 def _(rng):
     yield (rng.normal(size=(3, 4)),), {"ratio": 0.3}
@@ -173,4 +218,4 @@ def _(rng):
     yield (np.zeros((0, 2)),), {}
 
 
-OPS = (dropout, dropout_10, dropout_7, dropout_6)
+OPS = (dropout, train_dropout, dropout_10, dropout_7, dropout_6)

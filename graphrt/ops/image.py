@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from graphrt.op import Array, op
+from graphrt.ops._correlation import columns, scatter_columns
 from graphrt.ops._windows import Window, window, zeros_for
-from graphrt.ops.convolution import columns, scatter_columns
 from graphrt.types import Dim, TensorType
 
 Ints: TypeAlias = tuple[int, ...]

@@ -199,7 +199,7 @@ def _(
         np.zeros(x.shape, x.dtype) if d is None and x is not None else d
         for d, x in ((query_dot, query), (key_dot, key), (value_dot, value), (decay_dot, decay), (beta_dot, beta))
     ]
-    d = _by_head(*dots, q_heads=q_num_heads, kv_heads=kv_num_heads)
+    d = _by_head(dots[0], dots[1], dots[2], dots[3], dots[4], q_num_heads, kv_num_heads)
     delta, scale = _RULES[update_rule][1], _scale(scale, h.k.shape[3])
     first = _first_state(h, past_state)
     state_dot = np.zeros(first.shape, first.dtype) if past_state_dot is None else wide(past_state_dot)

@@ -10,16 +10,15 @@ import numpy as np
 from graphrt.op import Array, op
 from graphrt.ops._resizing import How, Table, apply_tables, apply_tables_adjoint, present, resize_tables, resized_type
 from graphrt.ops._windows import Ints
-
-# ---- Resize --------------------------------------------------------------------------------------------------
+from graphrt.types import TensorType
 
 
 @op("Resize", version=11, nondiff=("roi", "scales", "sizes"))
 def resize(
     x: Array, roi: Array = None, scales: Array = None, sizes: Array = None, *, antialias: int = 0,
     axes: tuple[int, ...] | None = None, coordinate_transformation_mode: str = "half_pixel",
-    cubic_coeff_a: float = -0.75, exclude_outside: int = 0, extrapolation_value: float = 0.0, keep_aspect_ratio_policy: str = "stretch",
-    mode: str = "nearest", nearest_mode: str = "round_prefer_floor",
+    cubic_coeff_a: float = -0.75, exclude_outside: int = 0, extrapolation_value: float = 0.0,
+    keep_aspect_ratio_policy: str = "stretch", mode: str = "nearest", nearest_mode: str = "round_prefer_floor",
 ) -> Array:  # fmt: skip
     """Resizes axes by nearest, linear or cubic interpolation.
 
@@ -90,7 +89,7 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
     yield (np.zeros((0, 2, 3)), None, np.array([1, 1, 2], np.float32)), {"mode": "linear"}
 
 
-# ---- older forms ---------------------------------------------------------------------------------------------
+# ---- older forms ------------------------------------------------------------
 
 _LEGACY = {
     "nearest": How("nearest", "asymmetric", "ceil_when_smaller"),

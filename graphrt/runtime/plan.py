@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from graphrt.autodiff.rules import captured_by
+from graphrt.autodiff.rules import RULE_ONLY, captured_by
 from graphrt.errors import GraphError, UnknownOpError
 from graphrt.inference import Inferred, infer
 from graphrt.ir import Graph, Node, format_neighborhood
@@ -119,9 +119,9 @@ class _Planner:
         inputs = tuple(self.slot(i) for i in node.inputs)
         function = self._kernel(found, node) or found.function
         defaults = found.defaults() if "." in found.op_type else {}  # a rule has no defaults of its own
-        attributes: dict[str, Any] = {**defaults, **{k: v for k, v in node.attributes.items() if k != "segments"}}
+        attributes: dict[str, Any] = {**defaults, **{k: v for k, v in node.attributes.items() if k not in RULE_ONLY}}
         supplied = {"n_outputs": len(node.outputs), "opset": self.graph.opset_imports.get(node.domain, 0)}
-        attributes.update((c, supplied[c]) for c in found.context if c in supplied)
+        attributes.update((c, supplied[c]) for c in found.context if c in supplied and c not in attributes)
         found.bind(node.inputs, node.attributes.get("segments"))
         if any(node.subgraphs()):
             return self._with_bodies(function, node, attributes, inputs)
@@ -129,7 +129,7 @@ class _Planner:
         if found.grouped:
             call = _grouping(call, found, len(inputs), node.attributes.get("segments"))
         if "rng" in found.context:
-            key = zlib.crc32(node.label.encode())
+            key = zlib.crc32(str(node.attributes.get("rng_key", node.label)).encode())
             return _drawing(call, key), (CONTEXT_SLOT, *inputs)
         return call, inputs
 

@@ -21,6 +21,7 @@ from graphrt.runtime.feeds import check_feeds, signature, types_of
 from graphrt.runtime.interpreter import Plan, RunContext, execute
 from graphrt.runtime.observers import Observer, watch_with
 from graphrt.runtime.plan import make_plan
+from graphrt.trainability import trainable_parameters
 from graphrt.types import TensorType, is_differentiable
 
 Arrays = dict[str, Any]
@@ -253,11 +254,9 @@ class Session:
         return gradient, {w: out[over.tangents[g]] for w, g in joint.gradients.items()}
 
     def trainable(self) -> tuple[str, ...]:
-        """Names of the float initializers that are not running statistics: the default of ``wrt``."""
-        fixed = set(self.graph.state_updates) | set(self.graph.input_names)
-        return tuple(
-            k for k, a in self.graph.initializers.items() if k not in fixed and is_differentiable(TensorType.of(a).dtype)
-        )
+        """The default of ``wrt``: see `graphrt.trainability.trainable_parameters`."""
+        names: tuple[str, ...] = self._derived("trainable", lambda: trainable_parameters(self.graph, self.registry))
+        return names
 
     def plan(self, inputs: Mapping[str, Any] | None = None) -> Plan:
         """The plan that `run` would walk for these inputs."""

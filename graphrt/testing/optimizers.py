@@ -27,7 +27,7 @@ def check_optimizer(
     Checked are, for float64, float32 and float16 and arrays of several ranks: parameter and state keep shape and
     dtype, state is kept exactly where the settings say so, nothing is mutated, the same result again, a learning
     rate of 0 changes nothing, a gradient of 0 gives finite numbers, no warnings, types as inferred; and that a
-    quadratic is minimized to a hundredth of its value.
+    quadratic is minimized to a hundredth of its value (with a changed hyperparameter: to half of it).
 
     Args:
         definition: what to check.
@@ -39,13 +39,13 @@ def check_optimizer(
     """
     with warnings.catch_warnings(), np.errstate(divide="warn", over="warn", invalid="warn", under="ignore"):
         warnings.simplefilter("error")
-        for settings in _settings(definition):
+        for i, settings in enumerate(_settings(definition)):
             chosen = definition(learning_rate, **settings)
             where = f"optimizer {chosen!r}"
             try:
                 _check_settings(chosen, where, np.random.default_rng(seed))
-                if "weight_decay" not in settings:
-                    _check_convergence(chosen, where, np.random.default_rng(seed), steps)
+                part = 0.01 if i == 0 else 0.5
+                _check_convergence(chosen, where, np.random.default_rng(seed), steps, part)
             except OptimizerCheckError:
                 raise
             except Exception as e:
@@ -117,7 +117,7 @@ def _check_rest(chosen: Optimizer, where: str, w: Array) -> None:
         raise OptimizerCheckError(f"{where}: a gradient of 0 makes the parameter {w_new}")
 
 
-def _check_convergence(chosen: Optimizer, where: str, rng: np.random.Generator, steps: int) -> None:
+def _check_convergence(chosen: Optimizer, where: str, rng: np.random.Generator, steps: int, part: float) -> None:
     goal, w = rng.uniform(-1, 1, 5), np.zeros(5)
     curvature = np.linspace(0.5, 2, 5)
     first = np.sum(curvature * (w - goal) ** 2)
@@ -125,7 +125,7 @@ def _check_convergence(chosen: Optimizer, where: str, rng: np.random.Generator, 
     for step in range(1, steps + 1):
         w, state = chosen.update(w, curvature * (w - goal), state, step)
     last = np.sum(curvature * (w - goal) ** 2)
-    if not last < first / 100:
+    if not last < first * part:
         raise OptimizerCheckError(f"{where}: {steps} steps take the quadratic from {first:.4g} to {last:.4g} only")
 
 

@@ -1,0 +1,197 @@
+"""Parameters, constants and running statistics are told apart, so that exactly the parameters can be trained.
+
+After this, a float initializer of the graph that is no running statistic is a parameter:
+
+- a weight in a Constant node, or in a subgraph, becomes an initializer of the graph, with its name;
+- a float initializer that is no weight (a scalar operand, an exponent, a bound, a scale of a resize, …) becomes a
+  Constant node, with its name; export turns it back;
+- an initializer that is also an input is a parameter where the format demanded the input (before IR version 4), or
+  where every initializer of the model is listed so and it is used as a weight; export lists it again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from onnx import ModelProto
+
+from graphrt.plugin import Graph, Node
+from graphrt.registry import Registry
+from graphrt.types import DTYPES, dtype_name
+from graphrt_onnx.notes import LAYOUT, Notes
+from graphrt_onnx.roles import Role, roles_of
+from graphrt_onnx.tensors import Array
+
+KIND = "pkg.torch.export.graph_signature.InputSpec.kind"
+"""Where PyTorch's exporter notes whether an initializer was a PARAMETER, a BUFFER or a constant."""
+
+_DOMAINS = frozenset({"", "ai.onnx.ml", "ai.onnx.preview.training", "ai.onnx.training", "com.microsoft"})
+
+
+def sort_out_weights(graph: Graph, registry: Registry, model: ModelProto, notes: Notes) -> Graph:
+    """Applies the rules of this module to a graph as it was read."""
+    roles = roles_of(graph, registry)
+    inputs = _true_inputs(graph, roles, model.ir_version)
+    graph = graph.replace(inputs=tuple(v for v in graph.inputs if v.name in inputs))
+    in_nodes_only = not any(
+        _is_float(a) and a.size > 1 and roles.get(k, Role.UNUSED) >= Role.OPERAND for k, a in graph.initializers.items()
+    )
+    graph = _raise_constants(graph, roles, Role.OPERAND if in_nodes_only else Role.WEIGHT)
+    demoted = [k for k, a in graph.initializers.items() if k not in inputs and _is_constant(k, a, roles, notes)]
+    layout = _layout(graph, notes, demoted, model)
+    constants = tuple(Node("Constant", (), (k,), {"value": graph.initializers[k]}) for k in demoted)
+    kept = {k: a for k, a in graph.initializers.items() if k not in set(demoted)}
+    metadata = dict(graph.metadata) | ({LAYOUT: json.dumps(layout, sort_keys=True)} if layout else {})
+    return graph.replace(nodes=constants + graph.nodes, initializers=kept, metadata=metadata)
+
+
+def _true_inputs(graph: Graph, roles: Mapping[str, Role], ir_version: int) -> set[str]:
+    """Names of the inputs that a caller feeds, without the weights that are merely listed among them."""
+    names = set(graph.input_names)
+    listed = names & graph.initializers.keys()
+    if ir_version < 4:
+        return names - listed
+    if listed == graph.initializers.keys():
+        return names - {n for n in listed if roles.get(n, Role.UNUSED) in (Role.WEIGHT, Role.STATISTIC)}
+    return names
+
+
+def _is_float(array: Array) -> bool:
+    return DTYPES[dtype_name(array.dtype)].kind in "fc"
+
+
+def _is_constant(name: str, array: Array, roles: Mapping[str, Role], notes: Notes) -> bool:
+    """Whether a float initializer is not to be trained and is no running statistic either."""
+    if not _is_float(array):
+        return False
+    role = roles.get(name, Role.UNUSED)
+    if role is Role.STATISTIC:
+        return False
+    kind = notes.property(name, KIND)
+    if kind:
+        return kind != "PARAMETER"
+    return role < Role.OPERAND or (role is Role.OPERAND and array.size <= 1)
+
+
+def _layout(graph: Graph, notes: Notes, demoted: list[str], model: ModelProto) -> dict[str, Any]:
+    layout: dict[str, Any] = {}
+    if notes.order.get("inputs", []) != list(graph.input_names):
+        layout["inputs"] = notes.order["inputs"]
+    if demoted:
+        layout["initializers"] = notes.order["initializers"]
+    domains = sorted({e.domain for e in model.opset_import} - _DOMAINS - {"ai.onnx"} - {f.domain for f in model.functions})
+    if domains:
+        layout["domains"] = domains
+    return layout
+
+
+def _raise_constants(graph: Graph, roles: Mapping[str, Role], least: Role) -> Graph:
+    """Makes initializers of the weights that lie in Constant nodes and in subgraphs.
+
+    Args:
+        graph: the outermost graph.
+        roles: of its values.
+        least: the role from which on a tensor of several elements counts as a weight.
+    """
+    mover = _Mover(graph)
+    nodes = []
+    for node in graph.nodes:
+        value = _constant(node)
+        if value is not None and value.size > 1 and roles.get(node.outputs[0], Role.UNUSED) >= least:
+            mover.raised[node.outputs[0]] = value
+        else:
+            nodes.append(mover.node(node))
+    if not mover.raised:
+        return graph
+    info = {k: v for k, v in graph.value_info.items() if k not in mover.raised}
+    return graph.replace(nodes=tuple(nodes), initializers={**graph.initializers, **mover.raised}, value_info=info)
+
+
+def _constant(node: Node) -> Array | None:
+    value = node.attributes.get("value") if node.op_type == "Constant" and not node.domain else None
+    return value if value is not None and not isinstance(value, (int, float, str)) and _is_float(value) else None  # type: ignore[arg-type,return-value]
+
+
+class _Mover:
+    """Moves weights out of subgraphs; a body then captures them by name.
+
+    Attributes:
+        raised: the weights moved so far.
+    """
+
+    def __init__(self, graph: Graph):
+        self.raised: dict[str, Array] = {}
+        self.opsets = graph.opset_imports
+        self.defined = Counter(graph.names())
+        for body in _bodies(graph):
+            self.defined.update(body.names() - set(body.captured()))
+
+    def node(self, node: Node) -> Node:
+        """The node with lighter subgraphs."""
+        if not any(node.subgraphs()):
+            return node
+        attributes: dict[str, Any] = {}
+        for key, value in node.attributes.items():
+            if isinstance(value, tuple):
+                attributes[key] = tuple(self._lighter(v) if isinstance(v, Graph) else v for v in value)
+            else:
+                attributes[key] = self._lighter(value) if isinstance(value, Graph) else value
+        return Node(node.op_type, node.inputs, node.outputs, attributes, node.domain, node.name)
+
+    def _lighter(self, body: Graph) -> Graph:
+        roles = roles_of(body.replace(opset_imports=self.opsets), _NO_OPS)
+        weights = {k: a for k, a in body.initializers.items() if k not in body.input_names and _is_float(a)}
+        weights |= {n.outputs[0]: v for n in body.nodes if (v := _constant(n)) is not None}
+        moved = {
+            k: self._outer_name(k)
+            for k, a in weights.items()
+            if roles.get(k, Role.UNUSED) is Role.WEIGHT and a.size > 1 and k not in body.output_names
+        }
+        self.raised.update((new, weights[old]) for old, new in moved.items())
+        nodes = [self.node(n) for n in body.nodes if not (n.outputs and n.outputs[0] in moved)]
+        kept = {k: a for k, a in body.initializers.items() if k not in moved}
+        info = {k: v for k, v in body.value_info.items() if k not in moved}
+        renamed = {old: new for old, new in moved.items() if old != new}
+        return _reading(body.replace(nodes=tuple(nodes), initializers=kept, value_info=info), renamed)
+
+    def _outer_name(self, name: str) -> str:
+        """The name itself, or a fresh one when another graph defines it too."""
+        found, n = name, 0
+        while self.defined[found] > (found == name):
+            n += 1
+            found = f"{name}_{n}"
+        self.defined[found] = 2
+        return found
+
+
+def _bodies(graph: Graph) -> Iterator[Graph]:
+    """Every subgraph, at any depth."""
+    waiting = [g for n in graph.nodes for g in n.subgraphs()]
+    while waiting:
+        body = waiting.pop()
+        yield body
+        waiting += [g for n in body.nodes for g in n.subgraphs()]
+
+
+def _reading(graph: Graph, names: Mapping[str, str]) -> Graph:
+    """The graph with its nodes, also those of its subgraphs, reading other outer values."""
+    if not names:
+        return graph
+
+    def attribute(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(attribute, value))
+        return _reading(value, names) if isinstance(value, Graph) else value
+
+    nodes = []
+    for n in graph.nodes:
+        attributes = {k: attribute(v) for k, v in n.attributes.items()}
+        nodes.append(Node(n.op_type, tuple(names.get(i, i) for i in n.inputs), n.outputs, attributes, n.domain, n.name))
+    return graph.replace(nodes=tuple(nodes))
+
+
+_NO_OPS = Registry.of()
+"""Roles in a body are read off the table alone."""
