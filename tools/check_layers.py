@@ -24,11 +24,13 @@ LEVELS = (
     ("plugin", "hookspecs"),
     ("format", "registry", "ops", "optim"),
     ("manager", "inference"),
-    ("autodiff", "passes", "io", "expressions"),
+    ("autodiff", "passes", "io"),
     ("trainability",),
     ("check", "runtime"),
+    ("expressions",),
     ("train", "testing", "models"),
-    ("cli", "builtin", "__init__"),
+    ("cli",),
+    ("builtin", "__init__", "__main__"),
 )
 """The rooms of the package from the ground up; a room is a module or a folder of it."""
 

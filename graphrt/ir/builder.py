@@ -107,6 +107,7 @@ class GraphBuilder:
         self._nodes: list[Node] = []
         self._initializers: dict[str, np.ndarray[Any, Any]] = {}
         self._state_updates: dict[str, str] = {}
+        self._renamed: dict[str, str] = {}
 
     @classmethod
     def extending(cls, graph: Graph) -> GraphBuilder:
@@ -143,7 +144,7 @@ class GraphBuilder:
         if isinstance(x, BuilderValue):
             if x.builder is not self:
                 raise GraphError(f"the value {x.name!r} belongs to another builder")
-            return x
+            return x if x.name not in self._renamed else BuilderValue(self, self._renamed[x.name], x.dtype)
         if isinstance(x, str):
             return BuilderValue(self, x)
         literal = isinstance(x, (int, float))
@@ -225,9 +226,11 @@ class GraphBuilder:
             self.op("Identity", old, outputs=[new])
             return new
         self._scope.claim(new)
+        self._renamed[old] = new
+        swap = {old: new}
+        self._state_updates = {k: swap.get(v, v) for k, v in self._state_updates.items()}
         for i, n in enumerate(self._nodes):
             if old in n.inputs or old in n.outputs:
-                swap = {old: new}
                 ins, outs = (tuple(swap.get(v, v) for v in vs) for vs in (n.inputs, n.outputs))
                 self._nodes[i] = Node(n.op_type, ins, outs, n.attributes, n.domain, n.name)
         return new

@@ -14,6 +14,8 @@ import numpy as np
 from graphrt.op import Array
 from graphrt.ops._windows import Window, wide
 
+ALL: Any = slice(None)
+
 
 def columns(x: Array, win: Window) -> Array:
     """Gathers windows: x [N, C, *size] -> [C, n_taps, N, *out], zeros where a tap reads padding."""

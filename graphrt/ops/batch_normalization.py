@@ -292,9 +292,11 @@ def _(node: Node, training: bool, scope: NameScope) -> Any:
 @batch_normalization_7.examples
 def _(rng: np.random.Generator) -> Iterator[Any]:
     yield _draw(rng, 3, 2, 4, 3), {}
+    yield _draw(rng, 3, 2, 4, 3), {"n_outputs": 1, "epsilon": 0.1}
     x = rng.normal(size=(4, 2, 3))
     p = [rng.normal(size=(2, 3)) for _ in range(3)]
     yield (x, *p, rng.uniform(0.5, 2, (2, 3))), {"spatial": 0}
+    yield (x, *p, rng.uniform(0.5, 2, (2, 3))), {"spatial": 0, "n_outputs": 1}
 
 
 @op("BatchNormalization", version=6, outputs=_FIVE)

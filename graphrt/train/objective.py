@@ -155,10 +155,10 @@ def make_objective(
         total = BuilderValue(b, b.value(total).name, _float_dtype(known, prediction))
     penalties = penalties or Penalties()
     total = _penalized(b, total, penalties, penalties.applies_to(graph, trainable), graph)
+    total = _scalar(b, graph, registry, total)
     made = b.build(value_info=graph.value_info, metadata=graph.metadata, requires=graph.requires)
     values = [total.name] + ([prediction] if prediction and prediction != total.name else [])
-    made = made.replace(outputs=tuple(Value(v) for v in values))
-    return Objective(_scalar(made, registry, total.name), total.name, prediction, goal)
+    return Objective(made.replace(outputs=tuple(Value(v) for v in values)), total.name, prediction, goal)
 
 
 def _penalized(b: GraphBuilder, total: BuilderValue, p: Penalties, on: Sequence[str], graph: Graph) -> BuilderValue:
@@ -221,9 +221,13 @@ def _float_dtype(known: Inferred, value: str) -> str:
     return t.dtype if isinstance(t, TensorType) and t.dtype else "float32"
 
 
-def _scalar(graph: Graph, registry: Registry, loss: str) -> Graph:
-    """The graph, once it is known not to be sure that the loss has several elements."""
-    t = infer(graph, registry).type(loss)
-    if isinstance(t, TensorType) and t.shape is not None and any(d != 1 for d in t.shape):
-        raise InputError(f"the loss {loss!r} is {t}: one number is needed; reduce it with a mean or a sum")
-    return graph
+def _scalar(b: GraphBuilder, graph: Graph, registry: Registry, total: BuilderValue) -> BuilderValue:
+    """The loss as a scalar; where its shape is not known, a node that fails on several elements makes it one."""
+    t = infer(b.build(value_info=graph.value_info), registry).type(total.name)
+    shape = t.shape if isinstance(t, TensorType) else None
+    if shape == ():
+        return total
+    if shape is not None and any(isinstance(d, int) and d != 1 for d in shape):
+        raise InputError(f"the loss {total.name!r} is {t}: one number is needed; reduce it with a mean or a sum")
+    made: BuilderValue = b.Reshape(total, b.constant(np.zeros(0, np.int64)), name=f"{total.name}.scalar")
+    return made
