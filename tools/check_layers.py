@@ -28,7 +28,7 @@ LEVELS = (
     ("trainability",),
     ("check", "runtime"),
     ("expressions",),
-    ("train", "testing", "models"),
+    ("train", "testing", "models", "plots"),
     ("cli",),
     ("builtin", "__init__", "__main__"),
 )

@@ -89,7 +89,7 @@ def read_dataset(graph: Graph, args: argparse.Namespace) -> tuple[Dataset, str |
     if args.data.lower().endswith(".npz"):
         return _with_target(load_data(args.data), graph, args.target)
     if len(graph.inputs) != 1:
-        raise UsageError(f"{args.data}: a table feeds models with one input, this one has {len(graph.inputs)}; use .npz")
+        raise UsageError(f"{args.data}: a table feeds a model with one input, not {len(graph.inputs)}; use .npz")
     (name,) = graph.input_names
     target = "target" if name != "target" else "y"
     text = "-1" if args.target is None else args.target

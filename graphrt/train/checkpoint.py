@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from graphrt.definitions import Schedule
+from graphrt.definitions import Metric, Schedule
 from graphrt.errors import FormatError, InputError
 from graphrt.format import from_json, load, save, to_json
 from graphrt.ir import Graph
@@ -50,7 +50,7 @@ class Progress:
 
 
 def write_checkpoint(
-    path: str | os.PathLike[str], setup: Setup, parameters: Mapping[str, Array], at: Progress
+    path: str | os.PathLike[str], setup: Setup, parameters: Mapping[str, Array], at: Progress, registry: Registry
 ) -> None:
     """Saves a training.
 
@@ -74,8 +74,8 @@ def write_checkpoint(
         },
         "model": _structure(model),
         "evaluation": {**_structure(evaluation.graph), "loss": evaluation.loss, "prediction": evaluation.prediction},
-        "metrics": [m.name for m in setup.metrics],
-        "learning_rate": _rate_entry(setup.rate),
+        "metrics": [_metric_entry(m, registry) for m in setup.metrics],
+        "learning_rate": _rate_entry(setup.rate, registry),
         "target": setup.target,
         "seed": setup.seed,
         "progress": {
@@ -105,7 +105,7 @@ def read_checkpoint(path: str | os.PathLike[str], registry: Registry) -> tuple[S
         raise FormatError("this is a graph but no checkpoint: train it with a Trainer instead", path=name)
     try:
         return _read_entry(graph, json.loads(text), registry)
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as e:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, InputError, FormatError) as e:
         raise FormatError(f"the checkpoint's entry is not valid: {type(e).__name__}: {e}", path=name) from e
 
 
@@ -119,11 +119,36 @@ def _read_entry(graph: Graph, entry: Any, registry: Registry) -> tuple[Setup, Pr
     evaluation = Objective(_rebuilt(e, graph), e["loss"], e["prediction"], step.target)
     metrics = tuple(registry.get("metrics", m) for m in entry["metrics"])
     rate = _read_rate(entry["learning_rate"], registry)
-    setup = Setup(model, step, evaluation, metrics, rate, entry["target"], int(entry["seed"]))
+    _check_names(step, evaluation)
+    setup = Setup(model, step, evaluation, metrics, rate, entry["target"], _count(entry["seed"]))
     p = entry["progress"]
     rows = tuple({k: float(v) if isinstance(v, str) else v for k, v in row.items()} for row in p["history"])
-    done, n, batch_size = map(int, p["unfinished"])
-    return setup, Progress(int(p["step"]), int(p["epoch"]), (done, n, batch_size), float(p["rate_scale"]), rows)
+    done, n, batch_size = map(_count, p["unfinished"])
+    at = Progress(_count(p["step"]), _count(p["epoch"]), (done, n, batch_size), float(p["rate_scale"]), rows)
+    if not all(isinstance(v, (int, float)) for row in rows for v in row.values()):
+        raise ValueError("the history holds something else than numbers")
+    return setup, at
+
+
+def _check_names(step: StepGraph, evaluation: Objective) -> None:
+    """Raises ValueError unless every value that the entry names is there."""
+    initializers, graph = step.graph.initializers, step.graph
+    states = [name for names in step.state.values() for name in names.values()]
+    for names, there in (
+        ((step.loss, step.prediction), graph.output_names),
+        ((step.learning_rate, step.step, step.target), graph.input_names),
+        ((*step.gradients, *step.state, *states), initializers),
+        ((evaluation.loss, evaluation.prediction), evaluation.graph.output_names),
+    ):
+        for name in names:
+            if name is not None and name not in there:
+                raise ValueError(f"the graph has no {name!r} where the entry says so")
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or value < 0:
+        raise ValueError(f"{value!r} is no count")
+    return value
 
 
 def _structure(graph: Graph) -> dict[str, Any]:
@@ -134,11 +159,17 @@ def _rebuilt(entry: Any, step: Graph) -> Graph:
     return from_json(entry["graph"]).replace(initializers={k: step.initializers[k] for k in entry["initializers"]})
 
 
-def _rate_entry(rate: Any) -> Any:
-    if isinstance(rate, Schedule):
+def _metric_entry(metric: Metric, registry: Registry) -> str:
+    if registry.table("metrics").get(metric.name) is not metric:
+        raise InputError(f"a checkpoint cannot hold a function: the metric {metric.name!r} is in no plug-in")
+    return metric.name
+
+
+def _rate_entry(rate: Any, registry: Registry) -> Any:
+    if isinstance(rate, Schedule) and registry.table("schedules").get(rate.definition.name) is rate.definition:
         return {"schedule": rate.definition.name, "settings": {k: _plain(v) for k, v in rate.settings.items()}}
     if callable(rate):
-        raise InputError("a checkpoint cannot hold a plain function as learning rate; make it a schedule of a plug-in")
+        raise InputError("a checkpoint cannot hold a function: the learning rate is no schedule of a plug-in")
     return float(rate)
 
 

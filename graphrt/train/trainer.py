@@ -377,12 +377,12 @@ class Trainer:
         """Writes everything needed to go on: a ``.grt`` file with the graph of a step, its weights and state.
 
         Raises:
-            InputError: the learning rate or a metric is a plain function, which a file cannot hold.
+            InputError: the learning rate or a metric is a function that no plug-in registers, which a file cannot hold.
             SaveError: the file cannot be written.
         """
         rows = tuple(dict(row) for row in self.history)
         at = Progress(self.step_count, self.epoch, self._unfinished, self.rate_scale, rows)
-        write_checkpoint(path, self._setup, self._session.parameters, at)
+        write_checkpoint(path, self._setup, self._session.parameters, at, self._registry)
 
     @classmethod
     def resume(

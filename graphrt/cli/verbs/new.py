@@ -36,7 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the file."""
-    make: Callable[..., Graph] = {"mlp": models.mlp, "logistic": models.logistic, "perceptron": models.perceptron}[args.kind]
+    make: Callable[..., Graph] = getattr(models, args.kind)
     options: dict[str, Any] = {"dtype": args.dtype, "seed": _natural(args.seed)}
     for option in ("hidden", "activation", "output"):
         if args.kind != "mlp" and getattr(args, option) is not None:

@@ -37,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--l2", type=float, default=0.0, metavar="C", help="adds C/2 sum(w^2) to the loss")
     parser.add_argument("--clip-norm", type=float, metavar="C", help="the most the gradient's norm may be")
     parser.add_argument("--early-stopping", type=int, metavar="N", help="stop after N epochs without improvement")
-    parser.add_argument("--trainable", action="append", metavar="PATTERN", help="names of weights, * for any, ! excludes")
+    parser.add_argument("--trainable", action="append", metavar="PATTERN", help="weights; * for any, ! excludes")
     parser.add_argument("--out", metavar="FILE", help="where to save the trained model")
     parser.add_argument("--seed", type=int, default=0, help="of the split, the order of examples, random ops")
     parser.add_argument("--no-progress", action="store_true", help="show no progress bar")
@@ -104,7 +104,7 @@ def make_optimizer(name: str, rate: float | None, settings: list[str]) -> Optimi
     definition = get_registry().get("optimizers", names.get(name.lower(), name))
     chosen: dict[str, Any] = {}
     for item in settings:
-        key, equals, text = item.partition("=")
+        key, _, text = item.partition("=")
         try:
             chosen[key] = text.lower() == "true" if text.lower() in ("true", "false") else float(text)
         except ValueError:
