@@ -166,7 +166,9 @@ def optimizer(
 
         for array, setting in (when or {}).items():
             if array not in state or setting not in made.attributes:
-                raise PluginError(f"optimizer {name}: when= maps state arrays to hyperparameters, not {array!r} to {setting!r}")
+                raise PluginError(
+                    f"optimizer {name}: when= maps state arrays to hyperparameters, not {array!r} to {setting!r}"
+                )
         return OptimizerDefinition(name, made, state, dict(when or {}), learning_rate)
 
     return make
@@ -184,7 +186,8 @@ class ScheduleDefinition:
         settings = dict(zip(parameters, args, strict=False)) | settings
         required = {k for k, p in parameters.items() if p.default is p.empty}
         if set(settings) - set(parameters) or len(args) > len(parameters) or required - set(settings):
-            raise InputError(f"schedule {self.name} takes ({', '.join(str(p) for p in parameters.values())}), not {settings}")
+            listed = ", ".join(map(str, parameters.values()))
+            raise InputError(f"schedule {self.name} takes ({listed}), not {settings}")
         return Schedule(self, settings)
 
     @property

@@ -48,7 +48,8 @@ def decision_boundary(
     classes = int(max(regions.max(), labels.max())) + 1
     levels = np.arange(classes + 1) - 0.5
     axes.contourf(xs, ys, regions, levels=levels, cmap="Pastel1", vmin=-0.5, vmax=8.5)
-    axes.contour(xs, ys, regions, levels=levels[1:-1], colors="black", linewidths=0.8)
+    for c in range(classes - 1):
+        axes.contour(xs, ys, regions == c, levels=[0.5], colors="black", linewidths=0.5)
     axes.scatter(*points.T, c=labels, cmap="Set1", vmin=-0.5, vmax=8.5, s=12, edgecolors="black", linewidths=0.3)
     axes.set_title(title or graph.name)
     figure.savefig(path)

@@ -48,7 +48,7 @@ from graphrt.dual import elementary
 from graphrt.errors import ConversionError, GraphrtError, TypeInferenceError
 from graphrt.ir import Graph, Node, Value
 from graphrt.op import Array, Example, Op, like, op, unbroadcast
-from graphrt.types import MapType, OptionalType, SequenceType, TensorType, broadcast_shapes
+from graphrt.types import Dim, MapType, OptionalType, SequenceType, TensorType, ValueType, broadcast_shapes
 
 hookimpl = pluggy.HookimplMarker("graphrt")
 """Marks a function as the implementation of the hook of its name."""
@@ -59,6 +59,7 @@ __all__ = [
     "Command",
     "ConversionError",
     "Converter",
+    "Dim",
     "Engine",
     "Example",
     "Graph",
@@ -80,6 +81,7 @@ __all__ = [
     "TensorType",
     "TypeInferenceError",
     "Value",
+    "ValueType",
     "broadcast_shapes",
     "elementary",
     "graph_pass",

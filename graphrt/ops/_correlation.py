@@ -8,6 +8,7 @@ back; and the outer product that is the weights' cotangent. One matrix product p
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from graphrt.ops._math import sigmoid, softplus
+from graphrt.ops._math import quiet, sigmoid, softplus
 from graphrt.types import TensorType
 
 Array = Any
@@ -37,7 +37,7 @@ _TABLE: dict[str, tuple[_Function, _Slope, float | None, float | None]] = {
     "sigmoid": (lambda x, a, b: sigmoid(x), lambda x, y, a, b: y * (1 - y), None, None),
     "affine": (lambda x, a, b: a * x + b, lambda x, y, a, b: np.full_like(x, a), 1.0, 0.0),
     "leakyrelu": (lambda x, a, b: np.where(x >= 0, x, a * x), lambda x, y, a, b: _two(x > 0, 1, a, x), 0.01, None),
-    "thresholdedrelu": (lambda x, a, b: x * (x >= a), lambda x, y, a, b: x >= a, 1.0, None),
+    "thresholdedrelu": (lambda x, a, b: np.where(x >= a, x, 0), lambda x, y, a, b: x >= a, 1.0, None),
     "scaledtanh": (lambda x, a, b: a * np.tanh(b * x), _scaled_tanh_slope, 1.0, 1.0),
     "hardsigmoid": (
         lambda x, a, b: np.minimum(np.maximum(a * x + b, 0), 1),
@@ -222,6 +222,11 @@ def rows(x: Array) -> Array:
     return np.reshape(x, (x.shape[0] * x.shape[1], x.shape[2]))
 
 
+def transposed(r: Array) -> Array:
+    """The transpose, laid out row by row: products with it take half the time in the loop."""
+    return np.copy(r.T, order="C")
+
+
 def times(x: Array, w: Array) -> Array:
     """[T, N, k] by [k, m] in one product."""
     return np.reshape(np.matmul(rows(x), w), (*x.shape[:2], w.shape[1]))
@@ -382,7 +387,8 @@ def value(layer: Layer, arrays: Sequence[Array | None], lengths: Array | None, s
         lengths: of the sequences, or None.
         states: 1 (hidden), or 2 (hidden and cell).
     """
-    return _assembled(layer, [run.forward() for run in _runs(layer, arrays, lengths, states)], arrays[0].dtype)
+    with quiet():
+        return _assembled(layer, [run.forward() for run in _runs(layer, arrays, lengths, states)], arrays[0].dtype)
 
 
 def vjp(
@@ -392,10 +398,11 @@ def vjp(
     states = len(cts) - 1
     ct_y, *ct_last = (wide(c) for c in cts)
     ct_y, ct_last = _output_unswap(ct_y, layer), [swap(c, layer) for c in ct_last]
-    parts = [
-        run.pull(None if ct_y is None else ct_y[:, d], [_at(c, d) for c in ct_last])
-        for d, run in enumerate(_runs(layer, arrays, lengths, states))
-    ]
+    with quiet():
+        parts = [
+            run.pull(None if ct_y is None else ct_y[:, d], [_at(c, d) for c in ct_last])
+            for d, run in enumerate(_runs(layer, arrays, lengths, states))
+        ]
     state = [swap(np.stack(s), layer) for s in zip(*(part["state"] for part in parts), strict=True)]
     found: list[Array | None] = [None] * len(arrays)
     if "x" in parts[0]:
@@ -416,8 +423,9 @@ def jvp(
     """Tangents of y and the last states from those of ``arrays``."""
     x, w, r, b, h, c, p = (wide(d) for d in dots)
     x, h, c = swap(x, layer), swap(h, layer), swap(c, layer)
-    results = [
-        run.push(x, _at(w, d), _at(r, d), _at(b, d), (_at(h, d), _at(c, d))[:states], _at(p, d))
-        for d, run in enumerate(_runs(layer, arrays, lengths, states))
-    ]
+    with quiet():
+        results = [
+            run.push(x, _at(w, d), _at(r, d), _at(b, d), (_at(h, d), _at(c, d))[:states], _at(p, d))
+            for d, run in enumerate(_runs(layer, arrays, lengths, states))
+        ]
     return _assembled(layer, results, arrays[0].dtype)

@@ -8,11 +8,12 @@ a few coefficients per unit, which ``linearize`` computes for all steps at once;
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from graphrt.ops._recurrent import Activation, State, gathered, times
+from graphrt.ops._recurrent import Activation, State, gathered, times, transposed
 
 Array = Any
 
@@ -22,7 +23,7 @@ class RNNCell:
 
     def __init__(self, activations: Sequence[Activation], r: Array, rb: Array | None, p: Array | None, flag: bool):
         (self.f,) = activations
-        self.r, self.rb = r, rb
+        self.r, self.rt, self.rb = r, transposed(r), rb
 
     def constant_bias(self) -> Array:
         """The part of the recurrent bias that is simply added."""
@@ -30,7 +31,7 @@ class RNNCell:
 
     def step(self, s: Array, state: State) -> tuple[State, tuple[Array, ...]]:
         """The next state, and what `linearize` needs to know of the step."""
-        z = s + np.matmul(state[0], self.r.T)
+        z = s + np.matmul(state[0], self.rt)
         y = self.f(z)
         return (y,), (z, y)
 
@@ -40,7 +41,7 @@ class RNNCell:
 
     def push(self, t: int, s_dot: Array, dots: State) -> State:
         """The next state's tangents."""
-        return (self.k[t] * (s_dot + np.matmul(dots[0], self.r.T)),)
+        return (self.k[t] * (s_dot + np.matmul(dots[0], self.rt)),)
 
     def pull(self, t: int, cts: State) -> tuple[Array, State]:
         """The cotangents of s and of the state before, from those of the next state."""
@@ -63,8 +64,9 @@ class GRUCell:
     def __init__(self, activations: Sequence[Activation], r: Array, rb: Array | None, p: Array | None, flag: bool):
         self.f, self.g = activations
         self.n = r.shape[1]
-        self.r, self.rb, self.after = r, rb, flag
+        self.r, self.rt, self.rb, self.after = r, transposed(r), rb, flag
         self.r_gates, self.r_hidden = r[: 2 * self.n], r[2 * self.n :]
+        self.rt_gates, self.rt_hidden = self.rt[:, : 2 * self.n], self.rt[:, 2 * self.n :]
 
     def constant_bias(self) -> Array:
         if not self.after or self.rb is None:
@@ -74,14 +76,14 @@ class GRUCell:
     def step(self, s: Array, state: State) -> tuple[State, tuple[Array, ...]]:
         h, n = state[0], self.n
         if self.after:
-            product = np.matmul(h, self.r.T)
+            product = np.matmul(h, self.rt)
             a = s[:, : 2 * n] + product[:, : 2 * n]
             u = product[:, 2 * n :] if self.rb is None else product[:, 2 * n :] + self.rb[2 * n :]
         else:
-            a, u = s[:, : 2 * n] + np.matmul(h, self.r_gates.T), h
+            a, u = s[:, : 2 * n] + np.matmul(h, self.rt_gates), h
         gates = self.f(a)
         z, r = gates[:, :n], gates[:, n:]
-        b = s[:, 2 * n :] + (r * u if self.after else np.matmul(r * u, self.r_hidden.T))
+        b = s[:, 2 * n :] + (r * u if self.after else np.matmul(r * u, self.rt_hidden))
         g = self.g(b)
         return (g + z * (h - g),), (a, gates, b, g, u)
 
@@ -95,12 +97,12 @@ class GRUCell:
     def push(self, t: int, s_dot: Array, dots: State) -> State:
         h, n = dots[0], self.n
         if self.after:
-            product = np.matmul(h, self.r.T)
+            product = np.matmul(h, self.rt)
             a = s_dot[:, : 2 * n] + product[:, : 2 * n]
             inner = self.reset[t] * product[:, 2 * n :] + self.kr[t] * a[:, n:]
         else:
-            a = s_dot[:, : 2 * n] + np.matmul(h, self.r_gates.T)
-            inner = np.matmul(self.reset[t] * h + self.kr[t] * a[:, n:], self.r_hidden.T)
+            a = s_dot[:, : 2 * n] + np.matmul(h, self.rt_gates)
+            inner = np.matmul(self.reset[t] * h + self.kr[t] * a[:, n:], self.rt_hidden)
         return (self.kz[t] * a[:, :n] + self.kg[t] * (s_dot[:, 2 * n :] + inner) + self.z[t] * h,)
 
     def pull(self, t: int, cts: State) -> tuple[Array, State]:
@@ -143,13 +145,14 @@ class GRUCell:
 class LSTMCell:
     """i, f = f(s + h R^T + P c); g = g(s_c + h R_c^T); c' = f c + i g; o = f(s_o + h R_o^T + P_o c'); h' = o h(c').
 
-    Gates lie in the order i, o, f, c; with ``flag`` the forget gate is f = 1 - i.
+    Gates lie in the order i, o, f, c; with ``flag`` the forget gate is f = 1 - i. The argument of h is not clipped.
     """
 
     def __init__(self, activations: Sequence[Activation], r: Array, rb: Array | None, p: Array | None, flag: bool):
-        self.f, self.g, self.squash = activations
+        self.f, self.g, squash = activations
+        self.squash = replace(squash, clip=0.0)
         self.n = n = r.shape[1]
-        self.r, self.rb, self.coupled = r, rb, flag
+        self.r, self.rt, self.rb, self.coupled = r, transposed(r), rb, flag
         self.pi, self.po, self.pf = (None,) * 3 if p is None else (p[:n], p[n : 2 * n], p[2 * n :])
 
     def constant_bias(self) -> Array:
@@ -158,7 +161,7 @@ class LSTMCell:
     def step(self, s: Array, state: State) -> tuple[State, tuple[Array, ...]]:
         h, c = state
         n = self.n
-        a = s + np.matmul(h, self.r.T)
+        a = s + np.matmul(h, self.rt)
         if self.pi is None:
             gates = self.f(a[:, : 3 * n])
             i, o, f = gates[:, :n], gates[:, n : 2 * n], gates[:, 2 * n :]
@@ -190,7 +193,7 @@ class LSTMCell:
     def push(self, t: int, s_dot: Array, dots: State) -> State:
         h, c = dots
         n = self.n
-        a = s_dot + np.matmul(h, self.r.T)
+        a = s_dot + np.matmul(h, self.rt)
         ai, ao, af, ag = a[:, :n], a[:, n : 2 * n], a[:, 2 * n : 3 * n], a[:, 3 * n :]
         if self.pi is not None:
             ai, af = ai + self.pi * c, af + self.pf * c

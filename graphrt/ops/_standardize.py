@@ -51,4 +51,7 @@ def stash_dtype(dtype: Any, stash_type: int) -> Any:
     """The dtype to compute statistics in: ``stash_type``'s (an ONNX element type number), or x's if that is wider."""
     if stash_type not in _STASH:
         raise ValueError(f"stash_type {stash_type} is no float type; there are {_STASH}")
-    return np.promote_types(dtype, numpy_dtype(_STASH[stash_type]))
+    stash = numpy_dtype(_STASH[stash_type])
+    if dtype != stash and dtype.itemsize == stash.itemsize == 2:
+        return np.dtype(np.float32)  # neither of float16 and bfloat16 holds the other
+    return np.promote_types(dtype, stash)

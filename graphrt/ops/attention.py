@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from graphrt.op import Array, op, unbroadcast
+from graphrt.ops._math import quiet
 from graphrt.ops._standardize import stash_dtype
 from graphrt.ops._windows import wide
 from graphrt.types import Dim, Shape, TensorType
@@ -186,14 +187,21 @@ def attention(
     (or i + valid keys - S): is_causal and the window sizes count from there. A row without any key gives zeros.
     16-bit floats are computed in float32. Source: ONNX operator spec, versions 23 to 25; Vaswani et al. 2017.
     """
-    settings = Settings(
-        q_num_heads, kv_num_heads, scale, softcap, is_causal, (left_window_size, right_window_size), softmax_precision
-    )
-    f, keys, values = _forward(q, k, v, attn_mask, past_key, past_value, nonpad_kv_seqlen, settings)
-    h, s = f.raw.shape[1:3]
-    y = _heads(np.matmul(_rows(f.p, keys.shape[1]), f.v), h, s)
-    shown = (f.raw, f.capped, f.masked, f.p)[qk_matmul_output_mode]
-    return _join_heads(y, q.ndim).astype(q.dtype, copy=False), keys, values, shown.astype(q.dtype, copy=False)
+    with quiet():
+        settings = Settings(
+            q_num_heads,
+            kv_num_heads,
+            scale,
+            softcap,
+            is_causal,
+            (left_window_size, right_window_size),
+            softmax_precision,
+        )
+        f, keys, values = _forward(q, k, v, attn_mask, past_key, past_value, nonpad_kv_seqlen, settings)
+        h, s = f.raw.shape[1:3]
+        y = _heads(np.matmul(_rows(f.p, keys.shape[1]), f.v), h, s)
+        shown = (f.raw, f.capped, f.masked, f.p)[qk_matmul_output_mode]
+        return _join_heads(y, q.ndim).astype(q.dtype, copy=False), keys, values, shown.astype(q.dtype, copy=False)
 
 
 @attention.vjp("q", "k", "v", "attn_mask", "past_key", "past_value")
@@ -204,37 +212,46 @@ def _(
     q_num_heads: int | None, qk_matmul_output_mode: int, right_window_size: int, scale: float | None, softcap: float,
     softmax_precision: int | None,
 ) -> Any:  # fmt: skip
-    settings = Settings(
-        q_num_heads, kv_num_heads, scale, softcap, is_causal, (left_window_size, right_window_size), softmax_precision
-    )
-    f, keys, _ = _forward(q, k, v, attn_mask, past_key, past_value, nonpad_kv_seqlen, settings)
-    (h, s), kv = f.raw.shape[1:3], keys.shape[1]
+    with quiet():
+        settings = Settings(
+            q_num_heads,
+            kv_num_heads,
+            scale,
+            softcap,
+            is_causal,
+            (left_window_size, right_window_size),
+            softmax_precision,
+        )
+        f, keys, _ = _forward(q, k, v, attn_mask, past_key, past_value, nonpad_kv_seqlen, settings)
+        (h, s), kv = f.raw.shape[1:3], keys.shape[1]
 
-    def reached(mode: int, so_far: Array) -> Array:
-        return so_far if ct_qk_matmul_output is None or mode != qk_matmul_output_mode else so_far + ct_qk_matmul_output
+        def reached(mode: int, so_far: Array) -> Array:
+            return (
+                so_far if ct_qk_matmul_output is None or mode != qk_matmul_output_mode else so_far + ct_qk_matmul_output
+            )
 
-    ct_rows = np.zeros((*f.q.shape[:3], f.v.shape[3]), f.q.dtype) if ct is None else None
-    ct_rows = _rows(_split_heads(wide(ct), h, "ct"), kv) if ct_rows is None else ct_rows
-    v_ct = np.matmul(_transposed(_rows(f.p, kv)), ct_rows)
-    p_ct = reached(3, _heads(np.matmul(ct_rows, _transposed(f.v)), h, s))
-    masked_ct = reached(2, f.p * (p_ct - np.sum(p_ct * f.p, axis=-1, keepdims=True)))
-    # a key ruled out by a mask carries no score of its own, whatever its cotangent
-    masked_ct = np.where(np.isneginf(f.masked), masked_ct.dtype.type(0), masked_ct)
-    mask_ct = None
-    if attn_mask is not None and attn_mask.dtype != bool:
-        mask_ct = unbroadcast(masked_ct[..., : attn_mask.shape[-1]], attn_mask).astype(attn_mask.dtype, copy=False)
-    raw_ct = _rows(reached(0, reached(1, masked_ct) * _cap_slope(f, softcap)), kv)
-    q_ct = _heads(np.matmul(raw_ct, f.k * f.root) * f.root, h, s)
-    k_ct = np.matmul(_transposed(raw_ct), f.q * f.root) * f.root
-    k_ct = k_ct if ct_present_key is None else k_ct + ct_present_key
-    v_ct = v_ct if ct_present_value is None else v_ct + ct_present_value
-    parts = (
-        (_join_heads(q_ct, q.ndim), q), (_join_heads(k_ct[:, :, f.past :], k.ndim), k),
-        (_join_heads(v_ct[:, :, f.past :], v.ndim), v), (k_ct[:, :, : f.past], past_key),
-        (v_ct[:, :, : f.past], past_value),
-    )  # fmt: skip
-    cast = [None if x is None else c.astype(x.dtype, copy=False) for c, x in parts]
-    return (*cast[:3], mask_ct, *cast[3:])
+        ct_rows = np.zeros((*f.q.shape[:3], f.v.shape[3]), f.q.dtype) if ct is None else None
+        ct_rows = _rows(_split_heads(wide(ct), h, "ct"), kv) if ct_rows is None else ct_rows
+        v_ct = np.matmul(_transposed(_rows(f.p, kv)), ct_rows)
+        p_ct = reached(3, _heads(np.matmul(ct_rows, _transposed(f.v)), h, s))
+        masked_ct = reached(2, f.p * (p_ct - np.sum(p_ct * f.p, axis=-1, keepdims=True)))
+        # a key ruled out by a mask carries no score of its own, whatever its cotangent
+        masked_ct = np.where(np.isneginf(f.masked), masked_ct.dtype.type(0), masked_ct)
+        mask_ct = None
+        if attn_mask is not None and attn_mask.dtype != bool:
+            mask_ct = unbroadcast(masked_ct[..., : attn_mask.shape[-1]], attn_mask).astype(attn_mask.dtype, copy=False)
+        raw_ct = _rows(reached(0, reached(1, masked_ct) * _cap_slope(f, softcap)), kv)
+        q_ct = _heads(np.matmul(raw_ct, f.k * f.root) * f.root, h, s)
+        k_ct = np.matmul(_transposed(raw_ct), f.q * f.root) * f.root
+        k_ct = k_ct if ct_present_key is None else k_ct + ct_present_key
+        v_ct = v_ct if ct_present_value is None else v_ct + ct_present_value
+        parts = (
+            (_join_heads(q_ct, q.ndim), q), (_join_heads(k_ct[:, :, f.past :], k.ndim), k),
+            (_join_heads(v_ct[:, :, f.past :], v.ndim), v), (k_ct[:, :, : f.past], past_key),
+            (v_ct[:, :, : f.past], past_value),
+        )  # fmt: skip
+        cast = [None if x is None else c.astype(x.dtype, copy=False) for c, x in parts]
+        return (*cast[:3], mask_ct, *cast[3:])
 
 
 @attention.jvp("q", "k", "v", "attn_mask", "past_key", "past_value")
@@ -245,29 +262,36 @@ def _(
     kv_num_heads: int | None, left_window_size: int, q_num_heads: int | None, qk_matmul_output_mode: int,
     right_window_size: int, scale: float | None, softcap: float, softmax_precision: int | None,
 ) -> Any:  # fmt: skip
-    settings = Settings(
-        q_num_heads, kv_num_heads, scale, softcap, is_causal, (left_window_size, right_window_size), softmax_precision
-    )
-    f, keys, values = _forward(q, k, v, attn_mask, past_key, past_value, nonpad_kv_seqlen, settings)
-    (h, s), kv = f.raw.shape[1:3], keys.shape[1]
-    keys_dot = _present_tangent(k_dot, past_key_dot, k, past_key, kv_num_heads, keys)
-    values_dot = _present_tangent(v_dot, past_value_dot, v, past_value, kv_num_heads, values)
-    raw_dot = np.matmul(f.q * f.root, _transposed(wide(keys_dot) * f.root))
-    if q_dot is not None:
-        q_rows = _rows(_split_heads(wide(q_dot), q_num_heads, "q"), kv)
-        raw_dot = raw_dot + np.matmul(q_rows * f.root, _transposed(f.k * f.root))
-    raw_dot = _heads(raw_dot, h, s)
-    capped_dot = raw_dot * _cap_slope(f, softcap)
-    masked_dot = capped_dot
-    if attn_mask_dot is not None:
-        missing = f.masked.shape[-1] - attn_mask_dot.shape[-1]
-        tail = np.zeros((*attn_mask_dot.shape[:-1], max(missing, 0)), masked_dot.dtype)
-        masked_dot = masked_dot + np.concatenate([wide(attn_mask_dot), tail], axis=-1)
-    masked_dot = np.where(np.isneginf(f.masked), masked_dot.dtype.type(0), masked_dot)
-    p_dot = f.p * (masked_dot - np.sum(masked_dot * f.p, axis=-1, keepdims=True))
-    y_dot = np.matmul(_rows(p_dot, kv), f.v) + np.matmul(_rows(f.p, kv), wide(values_dot))
-    shown = (raw_dot, capped_dot, masked_dot, p_dot)[qk_matmul_output_mode].astype(q.dtype, copy=False)
-    return _join_heads(_heads(y_dot, h, s), q.ndim).astype(q.dtype, copy=False), keys_dot, values_dot, shown
+    with quiet():
+        settings = Settings(
+            q_num_heads,
+            kv_num_heads,
+            scale,
+            softcap,
+            is_causal,
+            (left_window_size, right_window_size),
+            softmax_precision,
+        )
+        f, keys, values = _forward(q, k, v, attn_mask, past_key, past_value, nonpad_kv_seqlen, settings)
+        (h, s), kv = f.raw.shape[1:3], keys.shape[1]
+        keys_dot = _present_tangent(k_dot, past_key_dot, k, past_key, kv_num_heads, keys)
+        values_dot = _present_tangent(v_dot, past_value_dot, v, past_value, kv_num_heads, values)
+        raw_dot = np.matmul(f.q * f.root, _transposed(wide(keys_dot) * f.root))
+        if q_dot is not None:
+            q_rows = _rows(_split_heads(wide(q_dot), q_num_heads, "q"), kv)
+            raw_dot = raw_dot + np.matmul(q_rows * f.root, _transposed(f.k * f.root))
+        raw_dot = _heads(raw_dot, h, s)
+        capped_dot = raw_dot * _cap_slope(f, softcap)
+        masked_dot = capped_dot
+        if attn_mask_dot is not None:
+            missing = f.masked.shape[-1] - attn_mask_dot.shape[-1]
+            tail = np.zeros((*attn_mask_dot.shape[:-1], max(missing, 0)), masked_dot.dtype)
+            masked_dot = masked_dot + np.concatenate([wide(attn_mask_dot), tail], axis=-1)
+        masked_dot = np.where(np.isneginf(f.masked), masked_dot.dtype.type(0), masked_dot)
+        p_dot = f.p * (masked_dot - np.sum(masked_dot * f.p, axis=-1, keepdims=True))
+        y_dot = np.matmul(_rows(p_dot, kv), f.v) + np.matmul(_rows(f.p, kv), wide(values_dot))
+        shown = (raw_dot, capped_dot, masked_dot, p_dot)[qk_matmul_output_mode].astype(q.dtype, copy=False)
+        return _join_heads(_heads(y_dot, h, s), q.ndim).astype(q.dtype, copy=False), keys_dot, values_dot, shown
 
 
 def _present_tangent(

@@ -10,6 +10,7 @@ import numpy as np
 
 from graphrt.ir import NameScope, Node
 from graphrt.op import Array, op, unbroadcast
+from graphrt.ops._math import quiet
 from graphrt.ops._standardize import Standardized, standardize, standardize_tangent
 from graphrt.ops._windows import wide
 from graphrt.types import TensorType, is_differentiable
@@ -172,9 +173,10 @@ def batch_normalization(
     In training dy/dx goes through mean and var too: inv * scale * (ct - <ct> - xhat <ct xhat>).
     16-bit floats are computed in float32. Source: ONNX operator spec; Ioffe and Szegedy 2015.
     """
-    if training_mode:
-        return _training(x, scale, b, input_mean, input_var, epsilon, momentum)[:3]
-    return _inference(x, scale, b, input_mean, input_var, epsilon), None, None
+    with quiet():
+        if training_mode:
+            return _training(x, scale, b, input_mean, input_var, epsilon, momentum)[:3]
+        return _inference(x, scale, b, input_mean, input_var, epsilon), None, None
 
 
 @batch_normalization.vjp("x", "scale", "b", "input_mean", "input_var")
@@ -182,10 +184,11 @@ def _(
     ct: Array | None, ct_running_mean: Array | None, ct_running_var: Array | None, x: Array, scale: Array,
     b_like: Array, input_mean: Array, input_var: Array, epsilon: float, momentum: float, training_mode: int,
 ) -> Any:  # fmt: skip
-    given = x, scale, b_like, input_mean, input_var, epsilon
-    if training_mode:
-        return _training_vjp(ct, (ct_running_mean, ct_running_var), (None, None), *given, momentum)
-    return _inference_vjp(ct, *given)
+    with quiet():
+        given = x, scale, b_like, input_mean, input_var, epsilon
+        if training_mode:
+            return _training_vjp(ct, (ct_running_mean, ct_running_var), (None, None), *given, momentum)
+        return _inference_vjp(ct, *given)
 
 
 @batch_normalization.jvp("x", "scale", "b", "input_mean", "input_var")
@@ -194,10 +197,11 @@ def _(
     input_var_dot: Array | None, x: Array, scale: Array, input_mean: Array, input_var: Array, epsilon: float,
     momentum: float, training_mode: int,
 ) -> Any:  # fmt: skip
-    dots = x_dot, scale_dot, b_dot, input_mean_dot, input_var_dot
-    if training_mode:
-        return _training_jvp(dots, x, scale, input_mean, epsilon, momentum)[:3]
-    return _inference_jvp(dots, x, scale, input_mean, input_var, epsilon), None, None
+    with quiet():
+        dots = x_dot, scale_dot, b_dot, input_mean_dot, input_var_dot
+        if training_mode:
+            return _training_jvp(dots, x, scale, input_mean, epsilon, momentum)[:3]
+        return _inference_jvp(dots, x, scale, input_mean, input_var, epsilon), None, None
 
 
 @batch_normalization.infer
@@ -249,9 +253,10 @@ def batch_normalization_7(
     ``spatial=0`` (before opset 9) takes parameters [C, *S] and normalizes each position over N alone.
     Source: ONNX operator spec.
     """
-    if n_outputs > 1:
-        return _training(x, scale, b, input_mean, input_var, epsilon, momentum)
-    return _inference(x, scale, b, input_mean, input_var, epsilon), None, None, None, None
+    with quiet():
+        if n_outputs > 1:
+            return _training(x, scale, b, input_mean, input_var, epsilon, momentum)
+        return _inference(x, scale, b, input_mean, input_var, epsilon), None, None, None, None
 
 
 @batch_normalization_7.vjp("x", "scale", "b", "input_mean", "input_var")
@@ -260,11 +265,12 @@ def _(
     ct_saved_var: Array | None, x: Array, scale: Array, b_like: Array, input_mean: Array, input_var: Array,
     epsilon: float, momentum: float, n_outputs: int,
 ) -> Any:  # fmt: skip
-    given = x, scale, b_like, input_mean, input_var, epsilon
-    if n_outputs > 1:
-        saved = ct_saved_mean, ct_saved_var
-        return _training_vjp(ct, (ct_running_mean, ct_running_var), saved, *given, momentum)
-    return _inference_vjp(ct, *given)
+    with quiet():
+        given = x, scale, b_like, input_mean, input_var, epsilon
+        if n_outputs > 1:
+            saved = ct_saved_mean, ct_saved_var
+            return _training_vjp(ct, (ct_running_mean, ct_running_var), saved, *given, momentum)
+        return _inference_vjp(ct, *given)
 
 
 @batch_normalization_7.jvp("x", "scale", "b", "input_mean", "input_var")
@@ -273,10 +279,11 @@ def _(
     input_var_dot: Array | None, x: Array, scale: Array, input_mean: Array, input_var: Array, epsilon: float,
     momentum: float, n_outputs: int,
 ) -> Any:  # fmt: skip
-    dots = x_dot, scale_dot, b_dot, input_mean_dot, input_var_dot
-    if n_outputs > 1:
-        return _training_jvp(dots, x, scale, input_mean, epsilon, momentum)
-    return _inference_jvp(dots, x, scale, input_mean, input_var, epsilon), None, None, None, None
+    with quiet():
+        dots = x_dot, scale_dot, b_dot, input_mean_dot, input_var_dot
+        if n_outputs > 1:
+            return _training_jvp(dots, x, scale, input_mean, epsilon, momentum)
+        return _inference_jvp(dots, x, scale, input_mean, input_var, epsilon), None, None, None, None
 
 
 @batch_normalization_7.infer
@@ -305,9 +312,10 @@ def batch_normalization_6(
     epsilon: float = 1e-5, is_test: int = 0, momentum: float = 0.9, spatial: int = 1,
 ) -> tuple[Array, ...]:  # fmt: skip
     """`BatchNormalization` of opset 6: trains unless ``is_test``; else as version 7. Source: ONNX operator spec."""
-    if is_test:
-        return _inference(x, scale, b, input_mean, input_var, epsilon), None, None, None, None
-    return _training(x, scale, b, input_mean, input_var, epsilon, momentum)
+    with quiet():
+        if is_test:
+            return _inference(x, scale, b, input_mean, input_var, epsilon), None, None, None, None
+        return _training(x, scale, b, input_mean, input_var, epsilon, momentum)
 
 
 @batch_normalization_6.vjp("x", "scale", "b", "input_mean", "input_var")
@@ -316,11 +324,12 @@ def _(
     ct_saved_var: Array | None, x: Array, scale: Array, b_like: Array, input_mean: Array, input_var: Array,
     epsilon: float, is_test: int, momentum: float,
 ) -> Any:  # fmt: skip
-    given = x, scale, b_like, input_mean, input_var, epsilon
-    if is_test:
-        return _inference_vjp(ct, *given)
-    saved = ct_saved_mean, ct_saved_var
-    return _training_vjp(ct, (ct_running_mean, ct_running_var), saved, *given, momentum)
+    with quiet():
+        given = x, scale, b_like, input_mean, input_var, epsilon
+        if is_test:
+            return _inference_vjp(ct, *given)
+        saved = ct_saved_mean, ct_saved_var
+        return _training_vjp(ct, (ct_running_mean, ct_running_var), saved, *given, momentum)
 
 
 @batch_normalization_6.jvp("x", "scale", "b", "input_mean", "input_var")
@@ -329,10 +338,11 @@ def _(
     input_var_dot: Array | None, x: Array, scale: Array, input_mean: Array, input_var: Array, epsilon: float,
     is_test: int, momentum: float,
 ) -> Any:  # fmt: skip
-    dots = x_dot, scale_dot, b_dot, input_mean_dot, input_var_dot
-    if is_test:
-        return _inference_jvp(dots, x, scale, input_mean, input_var, epsilon), None, None, None, None
-    return _training_jvp(dots, x, scale, input_mean, epsilon, momentum)
+    with quiet():
+        dots = x_dot, scale_dot, b_dot, input_mean_dot, input_var_dot
+        if is_test:
+            return _inference_jvp(dots, x, scale, input_mean, input_var, epsilon), None, None, None, None
+        return _training_jvp(dots, x, scale, input_mean, epsilon, momentum)
 
 
 @batch_normalization_6.infer

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphrt.op import Array, op
+from graphrt.ops._math import quiet
 from graphrt.ops._windows import wide, zeros_for
 from graphrt.types import TensorType
 
@@ -58,12 +59,13 @@ def causal_conv_with_state(
     output[l] = act(bias + sum over t of weight[t] x[l - (k-1) + t]), x continuing into the past; act(z) = z, or
     z sigmoid(z) for ``silu`` (also called ``swish``). Source: ONNX operator spec.
     """
-    if activation not in _ACTIVATIONS:
-        raise ValueError(f"activation {activation!r} is unknown; there are {', '.join(_ACTIVATIONS)}")
-    history = _history(input, weight, past_state)
-    z = _before_activation(history, weight, bias, input.shape[2])
-    output = z if activation == "none" else z * _sigmoid(z)
-    return output.astype(input.dtype, copy=False), history[:, :, input.shape[2] :].astype(input.dtype, copy=False)
+    with quiet():
+        if activation not in _ACTIVATIONS:
+            raise ValueError(f"activation {activation!r} is unknown; there are {', '.join(_ACTIVATIONS)}")
+        history = _history(input, weight, past_state)
+        z = _before_activation(history, weight, bias, input.shape[2])
+        output = z if activation == "none" else z * _sigmoid(z)
+        return output.astype(input.dtype, copy=False), history[:, :, input.shape[2] :].astype(input.dtype, copy=False)
 
 
 @causal_conv_with_state.vjp("input", "weight", "bias", "past_state")
@@ -71,24 +73,25 @@ def _(
     ct: Array | None, ct_present_state: Array | None, input: Array, weight: Array, bias: Array | None,
     past_state: Array | None, activation: str,
 ) -> Any:  # fmt: skip
-    history, length, w = _history(input, weight, past_state), input.shape[2], wide(weight)
-    z_ct = np.zeros(input.shape, history.dtype) if ct is None else wide(ct)
-    if activation != "none":
-        z_ct = z_ct * _slope(_before_activation(history, weight, bias, length), activation)
-    history_ct = zeros_for(history.shape, z_ct, w)
-    for t in range(weight.shape[2]):
-        history_ct[:, :, t : t + length] += z_ct * w[:, 0, t, None]
-    if ct_present_state is not None:
-        tail = np.concatenate([np.zeros(input.shape, history.dtype), wide(ct_present_state)], axis=2)
-        history_ct = history_ct + tail
-    taps = [np.sum(z_ct * history[:, :, t : t + length], axis=(0, 2)) for t in range(weight.shape[2])]
-    k = weight.shape[2] - 1
-    return (
-        history_ct[:, :, k:].astype(input.dtype, copy=False),
-        np.stack(taps, axis=-1)[:, None].astype(weight.dtype, copy=False),
-        None if bias is None else np.sum(z_ct, axis=(0, 2)).astype(bias.dtype, copy=False),
-        None if past_state is None else history_ct[:, :, :k].astype(past_state.dtype, copy=False),
-    )
+    with quiet():
+        history, length, w = _history(input, weight, past_state), input.shape[2], wide(weight)
+        z_ct = np.zeros(input.shape, history.dtype) if ct is None else wide(ct)
+        if activation != "none":
+            z_ct = z_ct * _slope(_before_activation(history, weight, bias, length), activation)
+        history_ct = zeros_for(history.shape, z_ct, w)
+        for t in range(weight.shape[2]):
+            history_ct[:, :, t : t + length] += z_ct * w[:, 0, t, None]
+        if ct_present_state is not None:
+            tail = np.concatenate([np.zeros(input.shape, history.dtype), wide(ct_present_state)], axis=2)
+            history_ct = history_ct + tail
+        taps = [np.sum(z_ct * history[:, :, t : t + length], axis=(0, 2)) for t in range(weight.shape[2])]
+        k = weight.shape[2] - 1
+        return (
+            history_ct[:, :, k:].astype(input.dtype, copy=False),
+            np.stack(taps, axis=-1)[:, None].astype(weight.dtype, copy=False),
+            None if bias is None else np.sum(z_ct, axis=(0, 2)).astype(bias.dtype, copy=False),
+            None if past_state is None else history_ct[:, :, :k].astype(past_state.dtype, copy=False),
+        )
 
 
 @causal_conv_with_state.jvp("input", "weight", "bias", "past_state")
@@ -96,18 +99,19 @@ def _(
     input_dot: Array | None, weight_dot: Array | None, bias_dot: Array | None, past_state_dot: Array | None,
     input: Array, weight: Array, bias: Array | None, past_state: Array | None, activation: str,
 ) -> Any:  # fmt: skip
-    history, length = _history(input, weight, past_state), input.shape[2]
-    history_dot = _history(
-        np.zeros(input.shape, input.dtype) if input_dot is None else input_dot, weight, past_state_dot
-    )
-    z_dot = _convolve(history_dot, weight, length)
-    if weight_dot is not None:
-        z_dot = z_dot + _convolve(history, weight_dot, length)
-    if bias_dot is not None:
-        z_dot = z_dot + wide(bias_dot)[:, None]
-    if activation != "none":
-        z_dot = z_dot * _slope(_before_activation(history, weight, bias, length), activation)
-    return z_dot.astype(input.dtype, copy=False), history_dot[:, :, length:].astype(input.dtype, copy=False)
+    with quiet():
+        history, length = _history(input, weight, past_state), input.shape[2]
+        history_dot = _history(
+            np.zeros(input.shape, input.dtype) if input_dot is None else input_dot, weight, past_state_dot
+        )
+        z_dot = _convolve(history_dot, weight, length)
+        if weight_dot is not None:
+            z_dot = z_dot + _convolve(history, weight_dot, length)
+        if bias_dot is not None:
+            z_dot = z_dot + wide(bias_dot)[:, None]
+        if activation != "none":
+            z_dot = z_dot * _slope(_before_activation(history, weight, bias, length), activation)
+        return z_dot.astype(input.dtype, copy=False), history_dot[:, :, length:].astype(input.dtype, copy=False)
 
 
 @causal_conv_with_state.infer

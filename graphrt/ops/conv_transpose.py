@@ -16,6 +16,7 @@ from graphrt.ops._correlation import (
     spread_channels,
     sum_to_channels,
 )
+from graphrt.ops._math import quiet
 from graphrt.ops._windows import Ints, Window, window
 from graphrt.types import Dim, TensorType
 
@@ -71,8 +72,11 @@ def conv_transpose(
     or S * stride with auto_pad SAME_*. Derivatives are those of `Conv` with the roles of x and y exchanged.
     Source: ONNX operator spec.
     """
-    win = _transpose_window(x, w, auto_pad, dilations, group, kernel_shape, output_padding, output_shape, pads, strides)
-    return add_bias(correlate_x_adjoint(x, w, win, group), b)
+    with quiet():
+        win = _transpose_window(
+            x, w, auto_pad, dilations, group, kernel_shape, output_padding, output_shape, pads, strides
+        )
+        return add_bias(correlate_x_adjoint(x, w, win, group), b)
 
 
 @conv_transpose.vjp("x")
@@ -80,10 +84,11 @@ def _(
     ct: Array, x_like: Array, w: Array, auto_pad: str, dilations: Ints | None, group: int, kernel_shape: Ints | None,
     output_padding: Ints | None, output_shape: Ints | None, pads: Ints | None, strides: Ints | None,
 ) -> Array:  # fmt: skip
-    win = _transpose_window(
-        x_like, w, auto_pad, dilations, group, kernel_shape, output_padding, output_shape, pads, strides
-    )
-    return correlate(ct, w, win, group)
+    with quiet():
+        win = _transpose_window(
+            x_like, w, auto_pad, dilations, group, kernel_shape, output_padding, output_shape, pads, strides
+        )
+        return correlate(ct, w, win, group)
 
 
 @conv_transpose.vjp("w")
@@ -91,15 +96,17 @@ def _(
     ct: Array, x: Array, w_like: Array, auto_pad: str, dilations: Ints | None, group: int, kernel_shape: Ints | None,
     output_padding: Ints | None, output_shape: Ints | None, pads: Ints | None, strides: Ints | None,
 ) -> Array:  # fmt: skip
-    win = _transpose_window(
-        x, w_like, auto_pad, dilations, group, kernel_shape, output_padding, output_shape, pads, strides
-    )
-    return correlate_w_adjoint(x, ct, win, group)
+    with quiet():
+        win = _transpose_window(
+            x, w_like, auto_pad, dilations, group, kernel_shape, output_padding, output_shape, pads, strides
+        )
+        return correlate_w_adjoint(x, ct, win, group)
 
 
 @conv_transpose.vjp("b")
 def _(ct: Array) -> Array:
-    return sum_to_channels(ct)
+    with quiet():
+        return sum_to_channels(ct)
 
 
 @conv_transpose.jvp("x")
@@ -107,10 +114,11 @@ def _(
     x_dot: Array, w: Array, auto_pad: str, dilations: Ints | None, group: int, kernel_shape: Ints | None,
     output_padding: Ints | None, output_shape: Ints | None, pads: Ints | None, strides: Ints | None,
 ) -> Array:  # fmt: skip
-    win = _transpose_window(
-        x_dot, w, auto_pad, dilations, group, kernel_shape, output_padding, output_shape, pads, strides
-    )
-    return correlate_x_adjoint(x_dot, w, win, group)
+    with quiet():
+        win = _transpose_window(
+            x_dot, w, auto_pad, dilations, group, kernel_shape, output_padding, output_shape, pads, strides
+        )
+        return correlate_x_adjoint(x_dot, w, win, group)
 
 
 @conv_transpose.jvp("w")
@@ -118,15 +126,17 @@ def _(
     w_dot: Array, x: Array, auto_pad: str, dilations: Ints | None, group: int, kernel_shape: Ints | None,
     output_padding: Ints | None, output_shape: Ints | None, pads: Ints | None, strides: Ints | None,
 ) -> Array:  # fmt: skip
-    win = _transpose_window(
-        x, w_dot, auto_pad, dilations, group, kernel_shape, output_padding, output_shape, pads, strides
-    )
-    return correlate_x_adjoint(x, w_dot, win, group)
+    with quiet():
+        win = _transpose_window(
+            x, w_dot, auto_pad, dilations, group, kernel_shape, output_padding, output_shape, pads, strides
+        )
+        return correlate_x_adjoint(x, w_dot, win, group)
 
 
 @conv_transpose.jvp("b")
 def _(b_dot: Array, y_like: Array) -> Array:
-    return spread_channels(b_dot, y_like)
+    with quiet():
+        return spread_channels(b_dot, y_like)
 
 
 @conv_transpose.infer

@@ -16,6 +16,7 @@ from graphrt.ops._correlation import (
     spread_channels,
     sum_to_channels,
 )
+from graphrt.ops._math import quiet
 from graphrt.ops._windows import Ints, Window, window, window_dims
 from graphrt.types import Dim, TensorType
 
@@ -52,8 +53,9 @@ def conv(
     The derivative for x scatters w^T ct back to where it was read, that for w is ct times the gathered windows.
     Raises ValueError when channels, groups or window do not fit. Source: ONNX operator spec.
     """
-    win = _conv_window(x, w, auto_pad, dilations, group, kernel_shape, pads, strides)
-    return add_bias(correlate(x, w, win, group), b)
+    with quiet():
+        win = _conv_window(x, w, auto_pad, dilations, group, kernel_shape, pads, strides)
+        return add_bias(correlate(x, w, win, group), b)
 
 
 @conv.vjp("x")
@@ -61,8 +63,9 @@ def _(
     ct: Array, x_like: Array, w: Array, auto_pad: str, dilations: Ints | None, group: int, kernel_shape: Ints | None,
     pads: Ints | None, strides: Ints | None,
 ) -> Array:  # fmt: skip
-    win = _conv_window(x_like, w, auto_pad, dilations, group, kernel_shape, pads, strides)
-    return correlate_x_adjoint(ct, w, win, group)
+    with quiet():
+        win = _conv_window(x_like, w, auto_pad, dilations, group, kernel_shape, pads, strides)
+        return correlate_x_adjoint(ct, w, win, group)
 
 
 @conv.vjp("w")
@@ -70,13 +73,15 @@ def _(
     ct: Array, x: Array, w_like: Array, auto_pad: str, dilations: Ints | None, group: int, kernel_shape: Ints | None,
     pads: Ints | None, strides: Ints | None,
 ) -> Array:  # fmt: skip
-    win = _conv_window(x, w_like, auto_pad, dilations, group, kernel_shape, pads, strides)
-    return correlate_w_adjoint(ct, x, win, group)
+    with quiet():
+        win = _conv_window(x, w_like, auto_pad, dilations, group, kernel_shape, pads, strides)
+        return correlate_w_adjoint(ct, x, win, group)
 
 
 @conv.vjp("b")
 def _(ct: Array) -> Array:
-    return sum_to_channels(ct)
+    with quiet():
+        return sum_to_channels(ct)
 
 
 @conv.jvp("x")
@@ -84,8 +89,9 @@ def _(
     x_dot: Array, w: Array, auto_pad: str, dilations: Ints | None, group: int, kernel_shape: Ints | None,
     pads: Ints | None, strides: Ints | None,
 ) -> Array:  # fmt: skip
-    win = _conv_window(x_dot, w, auto_pad, dilations, group, kernel_shape, pads, strides)
-    return correlate(x_dot, w, win, group)
+    with quiet():
+        win = _conv_window(x_dot, w, auto_pad, dilations, group, kernel_shape, pads, strides)
+        return correlate(x_dot, w, win, group)
 
 
 @conv.jvp("w")
@@ -93,13 +99,15 @@ def _(
     w_dot: Array, x: Array, auto_pad: str, dilations: Ints | None, group: int, kernel_shape: Ints | None,
     pads: Ints | None, strides: Ints | None,
 ) -> Array:  # fmt: skip
-    win = _conv_window(x, w_dot, auto_pad, dilations, group, kernel_shape, pads, strides)
-    return correlate(x, w_dot, win, group)
+    with quiet():
+        win = _conv_window(x, w_dot, auto_pad, dilations, group, kernel_shape, pads, strides)
+        return correlate(x, w_dot, win, group)
 
 
 @conv.jvp("b")
 def _(b_dot: Array, y_like: Array) -> Array:
-    return spread_channels(b_dot, y_like)
+    with quiet():
+        return spread_channels(b_dot, y_like)
 
 
 @conv.infer

@@ -10,6 +10,7 @@ import numpy as np
 
 from graphrt.op import Array, op
 from graphrt.ops._interpolation import Corner, corners, gather, scatter, zeros_outside
+from graphrt.ops._math import quiet
 from graphrt.ops._windows import Window, wide, window, window_dims, zeros_for
 from graphrt.types import TensorType
 
@@ -92,9 +93,10 @@ def deform_conv(
     The derivative for offset is the slope of the interpolation (at a grid point, that to its right).
     Source: ONNX operator spec; Dai et al. 2017, Zhu et al. 2018.
     """
-    s = _sample(x, w, offset, mask, dilations, group, kernel_shape, offset_group, pads, strides)
-    y = _multiply(w, _masked(_read(s.images, s.corners), s.mask), s, x.shape[0], group, x.dtype)
-    return y if b is None else y + b.reshape(-1, *(1,) * (x.ndim - 2))
+    with quiet():
+        s = _sample(x, w, offset, mask, dilations, group, kernel_shape, offset_group, pads, strides)
+        y = _multiply(w, _masked(_read(s.images, s.corners), s.mask), s, x.shape[0], group, x.dtype)
+        return y if b is None else y + b.reshape(-1, *(1,) * (x.ndim - 2))
 
 
 @deform_conv.vjp("x", "w", "offset", "mask")
@@ -102,35 +104,37 @@ def _(
     ct: Array, x: Array, w: Array, offset: Array, mask: Array | None, dilations: Ints | None, group: int,
     kernel_shape: Ints | None, offset_group: int, pads: Ints | None, strides: Ints | None,
 ) -> Any:  # fmt: skip
-    s = _sample(x, w, offset, mask, dilations, group, kernel_shape, offset_group, pads, strides)
-    n, r, taps, out = x.shape[0], x.ndim - 2, s.win.n_taps, math.prod(s.win.out)
-    rows = w.shape[1] * taps
-    ct_rows = wide(ct).reshape(n, group, w.shape[0] // group, out)
-    read = _read(s.images, s.corners)
-    cols = _masked(read, s.mask).reshape(n, group, rows, out)
-    w_ct = np.sum(np.matmul(ct_rows, np.swapaxes(cols, 2, 3)), axis=0).reshape(w.shape)
-    w_rows = np.swapaxes(wide(w).reshape(group, w.shape[0] // group, rows), 1, 2)
-    cols_ct = np.matmul(w_rows, ct_rows).reshape(read.shape)
-    mask_ct = None
-    if mask is not None:
-        by_tap = (cols_ct * read).reshape(n, offset_group, read.shape[1], taps, out)
-        mask_ct = np.sum(by_tap, axis=2).reshape(mask.shape).astype(mask.dtype, copy=False)
-    read_ct = _masked(cols_ct, s.mask)
-    x_ct = zeros_for(s.images.shape, read_ct, s.corners[0].weights[0])
-    for p in s.corners:
-        scatter(x_ct, p.index, read_ct * p.weight[:, None])
-    along = [np.sum(read_ct * gather(s.images, p.index), axis=1) for p in s.corners]
-    axes = [sum(a * p.slope(axis) for a, p in zip(along, s.corners, strict=True)) for axis in range(r)]
-    offset_ct = np.stack([a.reshape(n * offset_group, taps, out) for a in axes], axis=2).reshape(offset.shape)
-    return (
-        x_ct.reshape(x.shape).astype(x.dtype, copy=False), w_ct.astype(w.dtype, copy=False),
-        offset_ct.astype(offset.dtype, copy=False), mask_ct,
-    )  # fmt: skip
+    with quiet():
+        s = _sample(x, w, offset, mask, dilations, group, kernel_shape, offset_group, pads, strides)
+        n, r, taps, out = x.shape[0], x.ndim - 2, s.win.n_taps, math.prod(s.win.out)
+        rows = w.shape[1] * taps
+        ct_rows = wide(ct).reshape(n, group, w.shape[0] // group, out)
+        read = _read(s.images, s.corners)
+        cols = _masked(read, s.mask).reshape(n, group, rows, out)
+        w_ct = np.sum(np.matmul(ct_rows, np.swapaxes(cols, 2, 3)), axis=0).reshape(w.shape)
+        w_rows = np.swapaxes(wide(w).reshape(group, w.shape[0] // group, rows), 1, 2)
+        cols_ct = np.matmul(w_rows, ct_rows).reshape(read.shape)
+        mask_ct = None
+        if mask is not None:
+            by_tap = (cols_ct * read).reshape(n, offset_group, read.shape[1], taps, out)
+            mask_ct = np.sum(by_tap, axis=2).reshape(mask.shape).astype(mask.dtype, copy=False)
+        read_ct = _masked(cols_ct, s.mask)
+        x_ct = zeros_for(s.images.shape, read_ct, s.corners[0].weights[0])
+        for p in s.corners:
+            scatter(x_ct, p.index, read_ct * p.weight[:, None])
+        along = [np.sum(read_ct * gather(s.images, p.index), axis=1) for p in s.corners]
+        axes = [sum(a * p.slope(axis) for a, p in zip(along, s.corners, strict=True)) for axis in range(r)]
+        offset_ct = np.stack([a.reshape(n * offset_group, taps, out) for a in axes], axis=2).reshape(offset.shape)
+        return (
+            x_ct.reshape(x.shape).astype(x.dtype, copy=False), w_ct.astype(w.dtype, copy=False),
+            offset_ct.astype(offset.dtype, copy=False), mask_ct,
+        )  # fmt: skip
 
 
 @deform_conv.vjp("b")
 def _(ct: Array) -> Array:
-    return np.sum(ct, axis=(0, *range(2, ct.ndim)), dtype=ct.dtype)
+    with quiet():
+        return np.sum(ct, axis=(0, *range(2, ct.ndim)), dtype=ct.dtype)
 
 
 @deform_conv.jvp("x", "w", "offset", "mask")
@@ -139,27 +143,31 @@ def _(
     offset: Array, mask: Array | None, dilations: Ints | None, group: int,
     kernel_shape: Ints | None, offset_group: int, pads: Ints | None, strides: Ints | None,
 ) -> Any:  # fmt: skip
-    s = _sample(x, w, offset, mask, dilations, group, kernel_shape, offset_group, pads, strides)
-    n, r, taps, out = x.shape[0], x.ndim - 2, s.win.n_taps, math.prod(s.win.out)
-    read = _read(s.images, s.corners)
-    cols_dot = np.zeros(read.shape, read.dtype)
-    if x_dot is not None:
-        cols_dot = cols_dot + _masked(_read(wide(x_dot).reshape(s.images.shape), s.corners), s.mask)
-    if offset_dot is not None:
-        p_dot = np.moveaxis(wide(offset_dot).reshape(n * offset_group, taps, r, out), 2, 0).reshape(r, -1, taps * out)
-        moved = sum(
-            gather(s.images, p.index) * sum(p.slope(a) * p_dot[a] for a in range(r))[:, None] for p in s.corners
-        )
-        cols_dot = cols_dot + _masked(moved, s.mask)
-    if mask_dot is not None:
-        cols_dot = cols_dot + _masked(read, wide(mask_dot).reshape(n, offset_group, 1, taps, out))
-    y_dot = _multiply(w, cols_dot, s, n, group, x.dtype)
-    return y_dot if w_dot is None else y_dot + _multiply(w_dot, _masked(read, s.mask), s, n, group, x.dtype)
+    with quiet():
+        s = _sample(x, w, offset, mask, dilations, group, kernel_shape, offset_group, pads, strides)
+        n, r, taps, out = x.shape[0], x.ndim - 2, s.win.n_taps, math.prod(s.win.out)
+        read = _read(s.images, s.corners)
+        cols_dot = np.zeros(read.shape, read.dtype)
+        if x_dot is not None:
+            cols_dot = cols_dot + _masked(_read(wide(x_dot).reshape(s.images.shape), s.corners), s.mask)
+        if offset_dot is not None:
+            p_dot = np.moveaxis(wide(offset_dot).reshape(n * offset_group, taps, r, out), 2, 0).reshape(
+                r, -1, taps * out
+            )
+            moved = sum(
+                gather(s.images, p.index) * sum(p.slope(a) * p_dot[a] for a in range(r))[:, None] for p in s.corners
+            )
+            cols_dot = cols_dot + _masked(moved, s.mask)
+        if mask_dot is not None:
+            cols_dot = cols_dot + _masked(read, wide(mask_dot).reshape(n, offset_group, 1, taps, out))
+        y_dot = _multiply(w, cols_dot, s, n, group, x.dtype)
+        return y_dot if w_dot is None else y_dot + _multiply(w_dot, _masked(read, s.mask), s, n, group, x.dtype)
 
 
 @deform_conv.jvp("b")
 def _(b_dot: Array, y_like: Array) -> Array:
-    return np.broadcast_to(b_dot.reshape(-1, *(1,) * (y_like.ndim - 2)), y_like.shape)
+    with quiet():
+        return np.broadcast_to(b_dot.reshape(-1, *(1,) * (y_like.ndim - 2)), y_like.shape)
 
 
 @deform_conv.infer

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from graphrt.op import Array, Example, op
+from graphrt.ops._math import quiet
 from graphrt.ops._windows import wide, window
 from graphrt.ops.pooling import lp_weight
 from graphrt.types import TensorType
@@ -32,14 +33,16 @@ def global_average_pool(x: Array) -> Array:
 
     x: float [N, C, *S] -> y: float [N, C, 1, ...]. dy/dx = 1 / number of positions. Source: ONNX operator spec.
     """
-    axes = _spatial(x)
-    count = max(math.prod(x.shape[2:]), 1)
-    return (np.sum(wide(x), axis=axes, keepdims=True) / count).astype(x.dtype, copy=False)
+    with quiet():
+        axes = _spatial(x)
+        count = max(math.prod(x.shape[2:]), 1)
+        return (np.sum(wide(x), axis=axes, keepdims=True) / count).astype(x.dtype, copy=False)
 
 
 @global_average_pool.vjp("x")
 def _(ct: Array, x_like: Array) -> Array:
-    return np.broadcast_to(ct / max(math.prod(x_like.shape[2:]), 1), x_like.shape)
+    with quiet():
+        return np.broadcast_to(ct / max(math.prod(x_like.shape[2:]), 1), x_like.shape)
 
 
 global_average_pool.infer(lambda x: _global_type(x))
@@ -95,21 +98,24 @@ def global_lp_pool(x: Array, *, p: int = 2) -> Array:
     x: float [N, C, *S] -> y: float [N, C, 1, ...]. The largest magnitude is taken out before the power.
     dy/dx = sign(x) (|x|/y)^(p-1); 0 where the norm is 0. Source: ONNX operator spec.
     """
-    axes, size = _spatial(x), np.abs(wide(x))
-    top = np.max(size, axis=axes, keepdims=True, initial=0)
-    scaled = size / np.where(top > 0, top, top.dtype.type(1))
-    total = np.sum(scaled**p, axis=axes, keepdims=True)
-    return (top * np.where(top > 0, total, total.dtype.type(1)) ** (1 / p)).astype(x.dtype, copy=False)
+    with quiet():
+        axes, size = _spatial(x), np.abs(wide(x))
+        top = np.max(size, axis=axes, keepdims=True, initial=0)
+        scaled = size / np.where(top > 0, top, top.dtype.type(1))
+        total = np.sum(scaled**p, axis=axes, keepdims=True)
+        return (top * np.where(top > 0, total, total.dtype.type(1)) ** (1 / p)).astype(x.dtype, copy=False)
 
 
 @global_lp_pool.vjp("x")
 def _(ct: Array, x: Array, y: Array, p: int) -> Array:
-    return ct * lp_weight(x, y, p)
+    with quiet():
+        return ct * lp_weight(x, y, p)
 
 
 @global_lp_pool.jvp("x")
 def _(x_dot: Array, x: Array, y: Array, p: int) -> Array:
-    return np.sum(x_dot * lp_weight(x, y, p), axis=_spatial(x), keepdims=True)
+    with quiet():
+        return np.sum(x_dot * lp_weight(x, y, p), axis=_spatial(x), keepdims=True)
 
 
 global_lp_pool.infer(lambda x: _global_type(x))

@@ -10,6 +10,7 @@ import numpy as np
 
 from graphrt.op import Array, Example, op
 from graphrt.ops._interpolation import Corner, corners, gather, scatter, zeros_outside
+from graphrt.ops._math import quiet
 from graphrt.ops._windows import wide, zeros_for
 from graphrt.types import TensorType
 
@@ -136,53 +137,60 @@ def grid_sample(
     that to its right; 0 where the border holds). NaN positions count as outside.
     Source: ONNX operator spec; Jaderberg et al. 2015.
     """
-    points, _ = _sample_points(x.shape, grid, align_corners, mode, padding_mode)
-    return _interpolate(x, points, grid)
+    with quiet():
+        points, _ = _sample_points(x.shape, grid, align_corners, mode, padding_mode)
+        return _interpolate(x, points, grid)
 
 
 @grid_sample.vjp("x")
 def _(ct: Array, x_like: Array, grid: Array, align_corners: int, mode: str, padding_mode: str) -> Array:
-    points, _ = _sample_points(x_like.shape, grid, align_corners, mode, padding_mode)
-    ct_points = _pixels(wide(ct))
-    total = zeros_for((*x_like.shape[:2], math.prod(x_like.shape[2:])), ct_points, points[0].weights[0])
-    for c in points:
-        scatter(total, c.index, ct_points * c.weight[:, None])
-    return total.reshape(x_like.shape).astype(ct.dtype, copy=False)
+    with quiet():
+        points, _ = _sample_points(x_like.shape, grid, align_corners, mode, padding_mode)
+        ct_points = _pixels(wide(ct))
+        total = zeros_for((*x_like.shape[:2], math.prod(x_like.shape[2:])), ct_points, points[0].weights[0])
+        for c in points:
+            scatter(total, c.index, ct_points * c.weight[:, None])
+        return total.reshape(x_like.shape).astype(ct.dtype, copy=False)
 
 
 @grid_sample.vjp("grid")
 def _(ct: Array, x: Array, grid: Array, align_corners: int, mode: str, padding_mode: str) -> Array:
-    points, slope = _sample_points(x.shape, grid, align_corners, mode, padding_mode)
-    ct_points, pixels = _pixels(wide(ct)), _pixels(wide(x))
-    along = [np.sum(ct_points * gather(pixels, c.index), axis=1) for c in points]
-    axes = []
-    for a in range(grid.shape[-1]):
-        parts = (s * c.slope(a) for s, c in zip(along, points, strict=True))
-        axes.append(sum(parts, next(parts)))
-    grid_ct = np.stack(axes, axis=-1) * slope
-    return grid_ct[..., ::-1].reshape(grid.shape).astype(grid.dtype, copy=False)
+    with quiet():
+        points, slope = _sample_points(x.shape, grid, align_corners, mode, padding_mode)
+        ct_points, pixels = _pixels(wide(ct)), _pixels(wide(x))
+        along = [np.sum(ct_points * gather(pixels, c.index), axis=1) for c in points]
+        axes = []
+        for a in range(grid.shape[-1]):
+            parts = (s * c.slope(a) for s, c in zip(along, points, strict=True))
+            axes.append(sum(parts, next(parts)))
+        grid_ct = np.stack(axes, axis=-1) * slope
+        return grid_ct[..., ::-1].reshape(grid.shape).astype(grid.dtype, copy=False)
 
 
 @grid_sample.jvp("x")
 def _(x_dot: Array, grid: Array, align_corners: int, mode: str, padding_mode: str) -> Array:
-    points, _ = _sample_points(x_dot.shape, grid, align_corners, mode, padding_mode)
-    return _interpolate(x_dot, points, grid)
+    with quiet():
+        points, _ = _sample_points(x_dot.shape, grid, align_corners, mode, padding_mode)
+        return _interpolate(x_dot, points, grid)
 
 
 @grid_sample.jvp("grid")
 def _(grid_dot: Array, x: Array, grid: Array, align_corners: int, mode: str, padding_mode: str) -> Array:
-    points, slope = _sample_points(x.shape, grid, align_corners, mode, padding_mode)
-    pixels = _pixels(wide(x))
-    p_dot = (
-        wide(grid_dot).reshape(slope.shape if slope.ndim > 1 else (*points[0].index.shape, slope.shape[0]))[..., ::-1]
-        * slope
-    )
-    parts = (
-        gather(pixels, c.index) * sum(c.slope(a) * p_dot[..., a] for a in range(grid.shape[-1]))[:, None]
-        for c in points
-    )
-    y_dot = sum(parts, next(parts))
-    return y_dot.reshape(*x.shape[:2], *grid.shape[1:-1]).astype(x.dtype, copy=False)
+    with quiet():
+        points, slope = _sample_points(x.shape, grid, align_corners, mode, padding_mode)
+        pixels = _pixels(wide(x))
+        p_dot = (
+            wide(grid_dot).reshape(slope.shape if slope.ndim > 1 else (*points[0].index.shape, slope.shape[0]))[
+                ..., ::-1
+            ]
+            * slope
+        )
+        parts = (
+            gather(pixels, c.index) * sum(c.slope(a) * p_dot[..., a] for a in range(grid.shape[-1]))[:, None]
+            for c in points
+        )
+        y_dot = sum(parts, next(parts))
+        return y_dot.reshape(*x.shape[:2], *grid.shape[1:-1]).astype(x.dtype, copy=False)
 
 
 @grid_sample.infer
@@ -241,17 +249,19 @@ def affine_grid(theta: Array, size: Array, *, align_corners: int = 0) -> Array:
     grid[n, p] = theta[n] (p, 1), p the pixel's coordinates in [-1, 1], innermost axis first; -1 and 1 are the centers
     (``align_corners``; a single pixel lies at 0) or outer edges of the corner pixels. Source: ONNX operator spec.
     """
-    _check_theta(theta.shape, size)
-    base = _base_grid(size, align_corners, wide(theta).dtype)
-    grid = np.matmul(base, np.swapaxes(wide(theta), 1, 2))
-    return grid.reshape(theta.shape[0], *(int(n) for n in size[2:]), theta.shape[1]).astype(theta.dtype, copy=False)
+    with quiet():
+        _check_theta(theta.shape, size)
+        base = _base_grid(size, align_corners, wide(theta).dtype)
+        grid = np.matmul(base, np.swapaxes(wide(theta), 1, 2))
+        return grid.reshape(theta.shape[0], *(int(n) for n in size[2:]), theta.shape[1]).astype(theta.dtype, copy=False)
 
 
 @affine_grid.vjp("theta")
 def _(ct: Array, theta_like: Array, size: Array, align_corners: int) -> Array:
-    base = _base_grid(size, align_corners, wide(ct).dtype)
-    rows = wide(ct).reshape(ct.shape[0], base.shape[0], ct.shape[-1])
-    return np.matmul(np.swapaxes(rows, 1, 2), base).astype(ct.dtype, copy=False)
+    with quiet():
+        base = _base_grid(size, align_corners, wide(ct).dtype)
+        rows = wide(ct).reshape(ct.shape[0], base.shape[0], ct.shape[-1])
+        return np.matmul(np.swapaxes(rows, 1, 2), base).astype(ct.dtype, copy=False)
 
 
 @affine_grid.infer

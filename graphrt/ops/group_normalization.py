@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from graphrt.op import Array, op
+from graphrt.ops._math import quiet
 from graphrt.ops._standardize import standardize, standardize_tangent, stash_dtype
 from graphrt.ops._windows import wide
 from graphrt.types import TensorType
@@ -92,17 +93,20 @@ def group_normalization(
     channels of a group and all positions, in ``stash_type`` (or x's own dtype where that is wider).
     Derivatives as for `LayerNormalization`. Source: ONNX operator spec; Wu and He 2018.
     """
-    return _value(x, scale, bias, num_groups, epsilon, stash_type)
+    with quiet():
+        return _value(x, scale, bias, num_groups, epsilon, stash_type)
 
 
 @group_normalization.vjp("x", "scale")
 def _(ct: Array, x: Array, scale: Array, epsilon: float, num_groups: int, stash_type: int) -> Any:
-    return _vjp(ct, x, scale, num_groups, epsilon, stash_type)
+    with quiet():
+        return _vjp(ct, x, scale, num_groups, epsilon, stash_type)
 
 
 @group_normalization.vjp("bias")
 def _(ct: Array, bias_like: Array) -> Array:
-    return _sum_like(wide(ct), bias_like)
+    with quiet():
+        return _sum_like(wide(ct), bias_like)
 
 
 @group_normalization.jvp("x", "scale")
@@ -110,12 +114,14 @@ def _(
     x_dot: Array | None, scale_dot: Array | None, x: Array, scale: Array, epsilon: float, num_groups: int,
     stash_type: int,
 ) -> Any:  # fmt: skip
-    return _jvp(x_dot, scale_dot, x, scale, num_groups, epsilon, stash_type)
+    with quiet():
+        return _jvp(x_dot, scale_dot, x, scale, num_groups, epsilon, stash_type)
 
 
 @group_normalization.jvp("bias")
 def _(bias_dot: Array, y_like: Array) -> Array:
-    return _bias_jvp(bias_dot, y_like)
+    with quiet():
+        return _bias_jvp(bias_dot, y_like)
 
 
 group_normalization.infer(lambda x, scale, num_groups: _type(x, scale, num_groups))
@@ -132,27 +138,32 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
 @op("GroupNormalization", version=18)
 def group_normalization_18(x: Array, scale: Array, bias: Array, *, epsilon: float = 1e-5, num_groups: int) -> Array:
     """`GroupNormalization` of opsets 18 to 20: scale and bias are float [num_groups]. Source: ONNX operator spec."""
-    return _value(x, scale, bias, num_groups, epsilon, 1)
+    with quiet():
+        return _value(x, scale, bias, num_groups, epsilon, 1)
 
 
 @group_normalization_18.vjp("x", "scale")
 def _(ct: Array, x: Array, scale: Array, epsilon: float, num_groups: int) -> Any:
-    return _vjp(ct, x, scale, num_groups, epsilon, 1)
+    with quiet():
+        return _vjp(ct, x, scale, num_groups, epsilon, 1)
 
 
 @group_normalization_18.vjp("bias")
 def _(ct: Array, bias_like: Array) -> Array:
-    return _sum_like(wide(ct), bias_like)
+    with quiet():
+        return _sum_like(wide(ct), bias_like)
 
 
 @group_normalization_18.jvp("x", "scale")
 def _(x_dot: Array | None, scale_dot: Array | None, x: Array, scale: Array, epsilon: float, num_groups: int) -> Any:
-    return _jvp(x_dot, scale_dot, x, scale, num_groups, epsilon, 1)
+    with quiet():
+        return _jvp(x_dot, scale_dot, x, scale, num_groups, epsilon, 1)
 
 
 @group_normalization_18.jvp("bias")
 def _(bias_dot: Array, y_like: Array) -> Array:
-    return _bias_jvp(bias_dot, y_like)
+    with quiet():
+        return _bias_jvp(bias_dot, y_like)
 
 
 group_normalization_18.infer(lambda x, scale, num_groups: _type(x, scale, num_groups))
@@ -171,28 +182,33 @@ def instance_normalization(input: Array, scale: Array, b: Array, *, epsilon: flo
     input: float [N, C, *S], scale, b: float [C] -> output: float like input. 16-bit floats are computed in float32.
     Derivatives as for `LayerNormalization`. Source: ONNX operator spec; Ulyanov et al. 2016.
     """
-    _check(input, 1)
-    return _value(input, scale, b, max(input.shape[1], 1), epsilon, 1)
+    with quiet():
+        _check(input, 1)
+        return _value(input, scale, b, max(input.shape[1], 1), epsilon, 1)
 
 
 @instance_normalization.vjp("input", "scale")
 def _(ct: Array, input: Array, scale: Array, epsilon: float) -> Any:
-    return _vjp(ct, input, scale, max(input.shape[1], 1), epsilon, 1)
+    with quiet():
+        return _vjp(ct, input, scale, max(input.shape[1], 1), epsilon, 1)
 
 
 @instance_normalization.vjp("b")
 def _(ct: Array, b_like: Array) -> Array:
-    return _sum_like(wide(ct), b_like)
+    with quiet():
+        return _sum_like(wide(ct), b_like)
 
 
 @instance_normalization.jvp("input", "scale")
 def _(input_dot: Array | None, scale_dot: Array | None, input: Array, scale: Array, epsilon: float) -> Any:
-    return _jvp(input_dot, scale_dot, input, scale, max(input.shape[1], 1), epsilon, 1)
+    with quiet():
+        return _jvp(input_dot, scale_dot, input, scale, max(input.shape[1], 1), epsilon, 1)
 
 
 @instance_normalization.jvp("b")
 def _(b_dot: Array, output_like: Array) -> Array:
-    return _bias_jvp(b_dot, output_like)
+    with quiet():
+        return _bias_jvp(b_dot, output_like)
 
 
 instance_normalization.infer(lambda input, scale: _type(input, scale, None))

@@ -10,6 +10,7 @@ import numpy as np
 
 from graphrt.op import Array, op
 from graphrt.ops._correlation import columns, scatter_columns
+from graphrt.ops._math import quiet
 from graphrt.ops._windows import Window, window, zeros_for
 from graphrt.types import Dim, TensorType
 
@@ -37,9 +38,10 @@ def col2im(
     input: float [N, C*T, L], T elements of a block, L blocks in row-major order; image_shape, block_shape: int64 [r]
     -> output: float [N, C, *image_shape]. Source: ONNX operator spec.
     """
-    win = _blocks(input, image_shape, block_shape, dilations, pads, strides)
-    split = input.reshape(input.shape[0], input.shape[1] // win.n_taps, win.n_taps, *win.out)
-    return scatter_columns(np.moveaxis(split, 0, 2), win)
+    with quiet():
+        win = _blocks(input, image_shape, block_shape, dilations, pads, strides)
+        split = input.reshape(input.shape[0], input.shape[1] // win.n_taps, win.n_taps, *win.out)
+        return scatter_columns(np.moveaxis(split, 0, 2), win)
 
 
 @col2im.vjp("input")
@@ -47,8 +49,9 @@ def _(
     ct: Array, input_like: Array, image_shape: Array, block_shape: Array, dilations: Ints | None, pads: Ints | None,
     strides: Ints | None,
 ) -> Array:  # fmt: skip
-    win = _blocks(input_like, image_shape, block_shape, dilations, pads, strides)
-    return np.moveaxis(columns(ct, win), 2, 0).reshape(input_like.shape)
+    with quiet():
+        win = _blocks(input_like, image_shape, block_shape, dilations, pads, strides)
+        return np.moveaxis(columns(ct, win), 2, 0).reshape(input_like.shape)
 
 
 @col2im.infer
@@ -137,7 +140,7 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
 
 def _bins(rois: Array, axis: int, scale: float, bins: int, n: int) -> tuple[Array, Array]:
     """First and last+1 pixel of each bin along one axis, int [R, bins]."""
-    ends = rois[:, [1 + axis, 3 + axis]].astype(np.float64) * scale
+    ends = np.clip(np.nan_to_num(rois[:, [1 + axis, 3 + axis]].astype(np.float64) * scale), -(2.0**40), 2.0**40)
     first, last = (np.sign(ends) * np.floor(np.abs(ends) + 0.5)).astype(np.int64).T  # halves away from zero
     length = np.maximum(last - first + 1, 1)[:, None]
     k = np.arange(bins)

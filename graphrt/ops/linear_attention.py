@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from graphrt.op import Array, op
+from graphrt.ops._math import quiet
 from graphrt.ops._windows import wide
 from graphrt.types import Dim, TensorType
 
@@ -127,17 +128,18 @@ def linear_attention(
     scale 0 meaning 1/sqrt(Dk). Derivatives run back through the tokens. 16-bit floats are computed in float32;
     chunk_size is a hint without effect. Source: ONNX operator spec; Yang et al. 2024.
     """
-    _check(decay, beta, update_rule)
-    h = _by_head(query, key, value, decay, beta, q_num_heads, kv_num_heads)
-    state = _first_state(h, past_state)
-    scale, outputs = _scale(scale, h.k.shape[3]), []
-    for t, step in enumerate(_steps(h, state, _RULES[update_rule][1])):
-        state = step.after
-        outputs.append(scale * np.matmul(h.q[t], state))
-    output = np.stack(outputs) if outputs else np.zeros((0, *h.q.shape[1:4], h.v.shape[3]), h.q.dtype)
-    flat = output.reshape(query.shape[1], query.shape[0], q_num_heads * h.v.shape[3])
-    state_dtype = query.dtype if past_state is None else past_state.dtype
-    return np.swapaxes(flat, 0, 1).astype(query.dtype, copy=False), state.astype(state_dtype, copy=False)
+    with quiet():
+        _check(decay, beta, update_rule)
+        h = _by_head(query, key, value, decay, beta, q_num_heads, kv_num_heads)
+        state = _first_state(h, past_state)
+        scale, outputs = _scale(scale, h.k.shape[3]), []
+        for t, step in enumerate(_steps(h, state, _RULES[update_rule][1])):
+            state = step.after
+            outputs.append(scale * np.matmul(h.q[t], state))
+        output = np.stack(outputs) if outputs else np.zeros((0, *h.q.shape[1:4], h.v.shape[3]), h.q.dtype)
+        flat = output.reshape(query.shape[1], query.shape[0], q_num_heads * h.v.shape[3])
+        state_dtype = query.dtype if past_state is None else past_state.dtype
+        return np.swapaxes(flat, 0, 1).astype(query.dtype, copy=False), state.astype(state_dtype, copy=False)
 
 
 @linear_attention.vjp("query", "key", "value", "past_state", "decay", "beta")
@@ -145,41 +147,42 @@ def _(
     ct: Array | None, ct_present_state: Array | None, query: Array, key: Array, value: Array, past_state: Array | None,
     decay: Array | None, beta: Array | None, kv_num_heads: int, q_num_heads: int, scale: float, update_rule: str,
 ) -> Any:  # fmt: skip
-    h = _by_head(query, key, value, decay, beta, q_num_heads, kv_num_heads)
-    delta, scale = _RULES[update_rule][1], _scale(scale, h.k.shape[3])
-    first = _first_state(h, past_state)
-    steps = list(_steps(h, first, delta))
-    state_ct = np.zeros(first.shape, first.dtype) if ct_present_state is None else wide(ct_present_state)
-    if ct is not None:
-        out_ct = _split(ct, q_num_heads, "ct")
-        out_ct = out_ct.reshape(*h.q.shape[:4], h.v.shape[3])
-    cts: dict[str, list[Array]] = {n: [] for n in ("query", "key", "value", "decay", "beta")}
-    for t, step in reversed(list(enumerate(steps))):
-        k, news, rate = h.k[t], step.news, step.rate
-        q_ct = np.zeros(h.q[t].shape, h.q.dtype)
+    with quiet():
+        h = _by_head(query, key, value, decay, beta, q_num_heads, kv_num_heads)
+        delta, scale = _RULES[update_rule][1], _scale(scale, h.k.shape[3])
+        first = _first_state(h, past_state)
+        steps = list(_steps(h, first, delta))
+        state_ct = np.zeros(first.shape, first.dtype) if ct_present_state is None else wide(ct_present_state)
         if ct is not None:
-            q_ct = scale * np.matmul(out_ct[t], np.swapaxes(step.after, -1, -2))
-            state_ct = state_ct + scale * np.matmul(np.swapaxes(h.q[t], -1, -2), out_ct[t])
-        read = _read(state_ct, k)  # the cotangent of what was written
-        k_ct = _write(state_ct, rate * news)
-        if h.beta is not None:
-            beta_ct = np.sum(read * news, axis=-1, keepdims=True)
-            cts["beta"].append(beta_ct if h.beta.shape[2] == k.shape[1] else np.sum(beta_ct, axis=1, keepdims=True))
-        v_ct = rate * read
-        if delta:
-            k_ct = k_ct - _write(step.decayed, v_ct)
-            state_ct = state_ct - _outer(k, v_ct)
-        if step.factor is not None and h.decay is not None:
-            along = np.sum(state_ct * step.decayed, axis=-1)
-            scalar = h.decay.shape[3] != along.shape[-1]
-            cts["decay"].append(np.sum(along, axis=-1, keepdims=True) if scalar else along)
-            state_ct = state_ct * step.factor
-        for name, part in (("query", q_ct), ("key", k_ct), ("value", v_ct)):
-            cts[name].append(part)
-    inputs = {"query": query, "key": key, "value": value, "decay": decay, "beta": beta}
-    back = {n: _stacked(cts[n][::-1], x) for n, x in inputs.items()}
-    past_ct = None if past_state is None else state_ct.astype(past_state.dtype, copy=False)
-    return back["query"], back["key"], back["value"], past_ct, back["decay"], back["beta"]
+            out_ct = _split(ct, q_num_heads, "ct")
+            out_ct = out_ct.reshape(*h.q.shape[:4], h.v.shape[3])
+        cts: dict[str, list[Array]] = {n: [] for n in ("query", "key", "value", "decay", "beta")}
+        for t, step in reversed(list(enumerate(steps))):
+            k, news, rate = h.k[t], step.news, step.rate
+            q_ct = np.zeros(h.q[t].shape, h.q.dtype)
+            if ct is not None:
+                q_ct = scale * np.matmul(out_ct[t], np.swapaxes(step.after, -1, -2))
+                state_ct = state_ct + scale * np.matmul(np.swapaxes(h.q[t], -1, -2), out_ct[t])
+            read = _read(state_ct, k)  # the cotangent of what was written
+            k_ct = _write(state_ct, rate * news)
+            if h.beta is not None:
+                beta_ct = np.sum(read * news, axis=-1, keepdims=True)
+                cts["beta"].append(beta_ct if h.beta.shape[2] == k.shape[1] else np.sum(beta_ct, axis=1, keepdims=True))
+            v_ct = rate * read
+            if delta:
+                k_ct = k_ct - _write(step.decayed, v_ct)
+                state_ct = state_ct - _outer(k, v_ct)
+            if step.factor is not None and h.decay is not None:
+                along = np.sum(state_ct * step.decayed, axis=-1)
+                scalar = h.decay.shape[3] != along.shape[-1]
+                cts["decay"].append(np.sum(along, axis=-1, keepdims=True) if scalar else along)
+                state_ct = state_ct * step.factor
+            for name, part in (("query", q_ct), ("key", k_ct), ("value", v_ct)):
+                cts[name].append(part)
+        inputs = {"query": query, "key": key, "value": value, "decay": decay, "beta": beta}
+        back = {n: _stacked(cts[n][::-1], x) for n, x in inputs.items()}
+        past_ct = None if past_state is None else state_ct.astype(past_state.dtype, copy=False)
+        return back["query"], back["key"], back["value"], past_ct, back["decay"], back["beta"]
 
 
 def _stacked(parts: list[Array], x: Array | None) -> Array | None:
@@ -194,29 +197,30 @@ def _(
     decay_dot: Array | None, beta_dot: Array | None, query: Array, key: Array, value: Array, past_state: Array | None,
     decay: Array | None, beta: Array | None, kv_num_heads: int, q_num_heads: int, scale: float, update_rule: str,
 ) -> Any:  # fmt: skip
-    h = _by_head(query, key, value, decay, beta, q_num_heads, kv_num_heads)
-    dots: Any = [
-        np.zeros(x.shape, x.dtype) if d is None and x is not None else d
-        for d, x in ((query_dot, query), (key_dot, key), (value_dot, value), (decay_dot, decay), (beta_dot, beta))
-    ]
-    d = _by_head(dots[0], dots[1], dots[2], dots[3], dots[4], q_num_heads, kv_num_heads)
-    delta, scale = _RULES[update_rule][1], _scale(scale, h.k.shape[3])
-    first = _first_state(h, past_state)
-    state_dot = np.zeros(first.shape, first.dtype) if past_state_dot is None else wide(past_state_dot)
-    outputs = []
-    for t, step in enumerate(_steps(h, first, delta)):
-        if step.factor is not None and d.decay is not None:
-            state_dot = state_dot * step.factor + step.decayed * d.decay[t][..., None]
-        news_dot = d.v[t]
-        if delta:
-            news_dot = news_dot - _read(state_dot, h.k[t]) - _read(step.decayed, d.k[t])
-        written_dot = step.rate * news_dot if d.beta is None else step.rate * news_dot + d.beta[t] * step.news
-        state_dot = state_dot + _outer(d.k[t], step.rate * step.news) + _outer(h.k[t], written_dot)
-        outputs.append(scale * (np.matmul(d.q[t], step.after) + np.matmul(h.q[t], state_dot)))
-    output = np.stack(outputs) if outputs else np.zeros((0, *h.q.shape[1:4], h.v.shape[3]), h.q.dtype)
-    flat = output.reshape(query.shape[1], query.shape[0], q_num_heads * h.v.shape[3])
-    state_dtype = query.dtype if past_state is None else past_state.dtype
-    return np.swapaxes(flat, 0, 1).astype(query.dtype, copy=False), state_dot.astype(state_dtype, copy=False)
+    with quiet():
+        h = _by_head(query, key, value, decay, beta, q_num_heads, kv_num_heads)
+        dots: Any = [
+            np.zeros(x.shape, x.dtype) if d is None and x is not None else d
+            for d, x in ((query_dot, query), (key_dot, key), (value_dot, value), (decay_dot, decay), (beta_dot, beta))
+        ]
+        d = _by_head(dots[0], dots[1], dots[2], dots[3], dots[4], q_num_heads, kv_num_heads)
+        delta, scale = _RULES[update_rule][1], _scale(scale, h.k.shape[3])
+        first = _first_state(h, past_state)
+        state_dot = np.zeros(first.shape, first.dtype) if past_state_dot is None else wide(past_state_dot)
+        outputs = []
+        for t, step in enumerate(_steps(h, first, delta)):
+            if step.factor is not None and d.decay is not None:
+                state_dot = state_dot * step.factor + step.decayed * d.decay[t][..., None]
+            news_dot = d.v[t]
+            if delta:
+                news_dot = news_dot - _read(state_dot, h.k[t]) - _read(step.decayed, d.k[t])
+            written_dot = step.rate * news_dot if d.beta is None else step.rate * news_dot + d.beta[t] * step.news
+            state_dot = state_dot + _outer(d.k[t], step.rate * step.news) + _outer(h.k[t], written_dot)
+            outputs.append(scale * (np.matmul(d.q[t], step.after) + np.matmul(h.q[t], state_dot)))
+        output = np.stack(outputs) if outputs else np.zeros((0, *h.q.shape[1:4], h.v.shape[3]), h.q.dtype)
+        flat = output.reshape(query.shape[1], query.shape[0], q_num_heads * h.v.shape[3])
+        state_dtype = query.dtype if past_state is None else past_state.dtype
+        return np.swapaxes(flat, 0, 1).astype(query.dtype, copy=False), state_dot.astype(state_dtype, copy=False)
 
 
 @linear_attention.infer

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from graphrt.op import Array, op, unbroadcast
+from graphrt.ops._math import quiet
 from graphrt.ops._standardize import mean_over, standardize, standardize_tangent, stash_dtype
 from graphrt.ops._windows import Window, wide, zeros_for
 from graphrt.types import TensorType, dtype_name, numpy_dtype
@@ -36,11 +37,12 @@ def layer_normalization(
     returned in ``stash_type`` (1 float32, 11 float64, 16 bfloat16), or in x's own dtype where that is wider.
     dy/dx: inv * (v - <v> - xhat <v xhat>) with v = ct scale. Source: ONNX operator spec; Ba et al. 2016.
     """
-    axes, dtype = _trailing_axes(x.ndim, axis), stash_dtype(x.dtype, stash_type)
-    stats = standardize(wide(x.astype(dtype, copy=False)), axes, epsilon)
-    y = stats.xhat.astype(x.dtype, copy=False) * scale
-    y = y if b is None else y + b
-    return y, stats.mean.astype(dtype, copy=False), stats.inv.astype(dtype, copy=False)
+    with quiet():
+        axes, dtype = _trailing_axes(x.ndim, axis), stash_dtype(x.dtype, stash_type)
+        stats = standardize(wide(x.astype(dtype, copy=False)), axes, epsilon)
+        y = stats.xhat.astype(x.dtype, copy=False) * scale
+        y = y if b is None else y + b
+        return y, stats.mean.astype(dtype, copy=False), stats.inv.astype(dtype, copy=False)
 
 
 @layer_normalization.vjp("x", "scale")
@@ -48,40 +50,44 @@ def _(
     ct: Array | None, ct_mean: Array | None, ct_inv_std_dev: Array | None, x: Array, scale: Array, axis: int,
     epsilon: float, stash_type: int,
 ) -> Any:  # fmt: skip
-    axes = _trailing_axes(x.ndim, axis)
-    xhat, _, _, inv = standardize(wide(x.astype(stash_dtype(x.dtype, stash_type), copy=False)), axes, epsilon)
-    ct = np.zeros(x.shape, x.dtype) if ct is None else ct
-    x_ct = standardize_tangent(wide(ct * scale), xhat, inv, axes)
-    count = max(math.prod(x.shape[a] for a in axes), 1)
-    if ct_mean is not None:
-        x_ct = x_ct + ct_mean / count
-    if ct_inv_std_dev is not None:
-        x_ct = x_ct - ct_inv_std_dev * inv * inv * xhat / count
-    scale_ct = unbroadcast(wide(ct) * xhat, scale)
-    return x_ct.astype(x.dtype, copy=False), scale_ct.astype(scale.dtype, copy=False)
+    with quiet():
+        axes = _trailing_axes(x.ndim, axis)
+        xhat, _, _, inv = standardize(wide(x.astype(stash_dtype(x.dtype, stash_type), copy=False)), axes, epsilon)
+        ct = np.zeros(x.shape, x.dtype) if ct is None else ct
+        x_ct = standardize_tangent(wide(ct * scale), xhat, inv, axes)
+        count = max(math.prod(x.shape[a] for a in axes), 1)
+        if ct_mean is not None:
+            x_ct = x_ct + ct_mean / count
+        if ct_inv_std_dev is not None:
+            x_ct = x_ct - ct_inv_std_dev * inv * inv * xhat / count
+        scale_ct = unbroadcast(wide(ct) * xhat, scale)
+        return x_ct.astype(x.dtype, copy=False), scale_ct.astype(scale.dtype, copy=False)
 
 
 @layer_normalization.vjp("b")
 def _(ct: Array | None, b_like: Array) -> Any:
-    return None if ct is None else unbroadcast(wide(ct), b_like).astype(ct.dtype, copy=False)
+    with quiet():
+        return None if ct is None else unbroadcast(wide(ct), b_like).astype(ct.dtype, copy=False)
 
 
 @layer_normalization.jvp("x", "scale")
 def _(
     x_dot: Array | None, scale_dot: Array | None, x: Array, scale: Array, axis: int, epsilon: float, stash_type: int,
 ) -> Any:  # fmt: skip
-    axes, dtype = _trailing_axes(x.ndim, axis), stash_dtype(x.dtype, stash_type)
-    xhat, _, _, inv = standardize(wide(x.astype(dtype, copy=False)), axes, epsilon)
-    v = np.zeros(x.shape, xhat.dtype) if x_dot is None else x_dot.astype(xhat.dtype, copy=False)
-    y_dot = standardize_tangent(v, xhat, inv, axes) * scale
-    y_dot = y_dot if scale_dot is None else y_dot + xhat * scale_dot
-    inv_dot = -inv * inv * mean_over(v * xhat, axes)
-    return y_dot.astype(x.dtype, copy=False), mean_over(v, axes).astype(dtype), inv_dot.astype(dtype)
+    with quiet():
+        axes, dtype = _trailing_axes(x.ndim, axis), stash_dtype(x.dtype, stash_type)
+        xhat, _, _, inv = standardize(wide(x.astype(dtype, copy=False)), axes, epsilon)
+        v = np.zeros(x.shape, xhat.dtype) if x_dot is None else x_dot.astype(xhat.dtype, copy=False)
+        y_dot = standardize_tangent(v, xhat, inv, axes) * scale
+        y_dot = y_dot if scale_dot is None else y_dot + xhat * scale_dot
+        inv_dot = -inv * inv * mean_over(v * xhat, axes)
+        return y_dot.astype(x.dtype, copy=False), mean_over(v, axes).astype(dtype), inv_dot.astype(dtype)
 
 
 @layer_normalization.jvp("b")
 def _(b_dot: Array, y_like: Array) -> Any:
-    return np.broadcast_to(b_dot, y_like.shape), None, None
+    with quiet():
+        return np.broadcast_to(b_dot, y_like.shape), None, None
 
 
 @layer_normalization.infer
@@ -123,32 +129,35 @@ def rms_normalization(x: Array, scale: Array, *, axis: int = -1, epsilon: float 
     y = x / sqrt(mean(x^2) + epsilon) * scale, the first factor computed in ``stash_type`` (or x's own dtype where
     that is wider). dy/dx: inv * (v - xhat <v xhat>) with v = ct scale. Source: ONNX operator spec; Zhang 2019.
     """
-    xhat, _ = _root_mean_square(x, _trailing_axes(x.ndim, axis), epsilon, stash_type)
-    return xhat.astype(x.dtype, copy=False).astype(scale.dtype, copy=False) * scale
+    with quiet():
+        xhat, _ = _root_mean_square(x, _trailing_axes(x.ndim, axis), epsilon, stash_type)
+        return xhat.astype(x.dtype, copy=False).astype(scale.dtype, copy=False) * scale
 
 
 @rms_normalization.vjp("x", "scale")
 def _(ct: Array, x: Array, scale: Array, axis: int, epsilon: float, stash_type: int) -> Any:
-    axes = _trailing_axes(x.ndim, axis)
-    xhat, inv = _root_mean_square(x, axes, epsilon, stash_type)
-    v = wide(ct * scale)
-    x_ct = inv * (v - xhat * mean_over(v * xhat, axes))
-    scale_ct = unbroadcast(wide(ct) * xhat, scale)
-    return x_ct.astype(x.dtype, copy=False), scale_ct.astype(scale.dtype, copy=False)
+    with quiet():
+        axes = _trailing_axes(x.ndim, axis)
+        xhat, inv = _root_mean_square(x, axes, epsilon, stash_type)
+        v = wide(ct * scale)
+        x_ct = inv * (v - xhat * mean_over(v * xhat, axes))
+        scale_ct = unbroadcast(wide(ct) * xhat, scale)
+        return x_ct.astype(x.dtype, copy=False), scale_ct.astype(scale.dtype, copy=False)
 
 
 @rms_normalization.jvp("x", "scale")
 def _(
     x_dot: Array | None, scale_dot: Array | None, x: Array, scale: Array, axis: int, epsilon: float, stash_type: int,
 ) -> Any:  # fmt: skip
-    axes = _trailing_axes(x.ndim, axis)
-    xhat, inv = _root_mean_square(x, axes, epsilon, stash_type)
-    y_dot = np.zeros(x.shape, xhat.dtype)
-    if x_dot is not None:
-        y_dot = y_dot + inv * (x_dot - xhat * mean_over(x_dot * xhat, axes)) * scale
-    if scale_dot is not None:
-        y_dot = y_dot + xhat * scale_dot
-    return y_dot.astype(scale.dtype, copy=False)
+    with quiet():
+        axes = _trailing_axes(x.ndim, axis)
+        xhat, inv = _root_mean_square(x, axes, epsilon, stash_type)
+        y_dot = np.zeros(x.shape, xhat.dtype)
+        if x_dot is not None:
+            y_dot = y_dot + inv * (x_dot - xhat * mean_over(x_dot * xhat, axes)) * scale
+        if scale_dot is not None:
+            y_dot = y_dot + xhat * scale_dot
+        return y_dot.astype(scale.dtype, copy=False)
 
 
 @rms_normalization.infer
@@ -197,26 +206,29 @@ def lrn(x: Array, *, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0,
     dy/dx: ct q^-beta - 2 alpha beta/size * x * (adjoint sum of ct x q^(-beta-1)).
     Source: ONNX operator spec; Krizhevsky et al. 2012.
     """
-    wide_x = wide(x)
-    return (wide_x * _lrn_base(wide_x, size, alpha, bias) ** -beta).astype(x.dtype, copy=False)
+    with quiet():
+        wide_x = wide(x)
+        return (wide_x * _lrn_base(wide_x, size, alpha, bias) ** -beta).astype(x.dtype, copy=False)
 
 
 @lrn.vjp("x")
 def _(ct: Array, x: Array, alpha: float, beta: float, bias: float, size: int) -> Array:
-    dtype, ct, x = ct.dtype, wide(ct), wide(x)
-    q = _lrn_base(x, size, alpha, bias)
-    power = q**-beta
-    spread = _sum_neighbors(ct * x * power / q, size, adjoint=True)
-    return (ct * power - (2 * alpha * beta / size) * x * spread).astype(dtype, copy=False)
+    with quiet():
+        dtype, ct, x = ct.dtype, wide(ct), wide(x)
+        q = _lrn_base(x, size, alpha, bias)
+        power = q**-beta
+        spread = _sum_neighbors(ct * x * power / q, size, adjoint=True)
+        return (ct * power - (2 * alpha * beta / size) * x * spread).astype(dtype, copy=False)
 
 
 @lrn.jvp("x")
 def _(x_dot: Array, x: Array, alpha: float, beta: float, bias: float, size: int) -> Array:
-    dtype, x_dot, x = x_dot.dtype, wide(x_dot), wide(x)
-    q = _lrn_base(x, size, alpha, bias)
-    power = q**-beta
-    q_dot = (2 * alpha * beta / size) * _sum_neighbors(x * x_dot, size)
-    return (x_dot * power - x * power / q * q_dot).astype(dtype, copy=False)
+    with quiet():
+        dtype, x_dot, x = x_dot.dtype, wide(x_dot), wide(x)
+        q = _lrn_base(x, size, alpha, bias)
+        power = q**-beta
+        q_dot = (2 * alpha * beta / size) * _sum_neighbors(x * x_dot, size)
+        return (x_dot * power - x * power / q * q_dot).astype(dtype, copy=False)
 
 
 lrn.infer(lambda x: x)

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from graphrt.op import Array, op
+from graphrt.ops._math import quiet
 from graphrt.ops._windows import Window, wide, window, window_dims, zeros_for
 from graphrt.types import TensorType
 
@@ -177,9 +178,10 @@ def average_pool(
     ``ceil_mode`` lets the last window reach). The derivative spreads ct / count over the window.
     Source: ONNX operator spec.
     """
-    win = _window_over(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
-    wide_x = wide(x)
-    return (_sum_taps(wide_x, win) / _counts(win, count_include_pad, wide_x.dtype)).astype(x.dtype, copy=False)
+    with quiet():
+        win = _window_over(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
+        wide_x = wide(x)
+        return (_sum_taps(wide_x, win) / _counts(win, count_include_pad, wide_x.dtype)).astype(x.dtype, copy=False)
 
 
 @average_pool.vjp("x")
@@ -187,9 +189,10 @@ def _(
     ct: Array, x_like: Array, auto_pad: str, ceil_mode: int, count_include_pad: int, dilations: Ints | None,
     kernel_shape: Ints, pads: Ints | None, strides: Ints | None,
 ) -> Array:  # fmt: skip
-    win = _window_over(x_like, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
-    wide_ct = wide(ct)
-    return _spread_taps(wide_ct / _counts(win, count_include_pad, wide_ct.dtype), win).astype(ct.dtype, copy=False)
+    with quiet():
+        win = _window_over(x_like, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
+        wide_ct = wide(ct)
+        return _spread_taps(wide_ct / _counts(win, count_include_pad, wide_ct.dtype), win).astype(ct.dtype, copy=False)
 
 
 @average_pool.infer
@@ -234,16 +237,17 @@ def lp_pool(
     so nothing overflows that need not. dy/dx = sign(x) (|x|/y)^(p-1); 0 where the norm is 0.
     Source: ONNX operator spec.
     """
-    win = _window_over(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
-    size = np.abs(wide(x))
-    top = np.zeros((*x.shape[:2], *win.out), size.dtype, like=size)
-    for _, at_out, at_in in win.taps():
-        top[LEAD + at_out] = np.maximum(top[LEAD + at_out], size[LEAD + at_in])
-    scale = np.where(top > 0, top, top.dtype.type(1))
-    total = np.zeros(top.shape, size.dtype, like=size)
-    for _, at_out, at_in in win.taps():
-        total[LEAD + at_out] += (size[LEAD + at_in] / scale[LEAD + at_out]) ** p
-    return (top * np.where(top > 0, total, total.dtype.type(1)) ** (1 / p)).astype(x.dtype, copy=False)
+    with quiet():
+        win = _window_over(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
+        size = np.abs(wide(x))
+        top = np.zeros((*x.shape[:2], *win.out), size.dtype, like=size)
+        for _, at_out, at_in in win.taps():
+            top[LEAD + at_out] = np.maximum(top[LEAD + at_out], size[LEAD + at_in])
+        scale = np.where(top > 0, top, top.dtype.type(1))
+        total = np.zeros(top.shape, size.dtype, like=size)
+        for _, at_out, at_in in win.taps():
+            total[LEAD + at_out] += (size[LEAD + at_in] / scale[LEAD + at_out]) ** p
+        return (top * np.where(top > 0, total, total.dtype.type(1)) ** (1 / p)).astype(x.dtype, copy=False)
 
 
 @lp_pool.vjp("x")
@@ -251,11 +255,12 @@ def _(
     ct: Array, x: Array, y: Array, auto_pad: str, ceil_mode: int, dilations: Ints | None, kernel_shape: Ints, p: int,
     pads: Ints | None, strides: Ints | None,
 ) -> Array:  # fmt: skip
-    win = _window_over(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
-    x_ct = zeros_for(x.shape, ct, x)
-    for _, at_out, at_in in win.taps():
-        x_ct[LEAD + at_in] += ct[LEAD + at_out] * lp_weight(x[LEAD + at_in], y[LEAD + at_out], p)
-    return x_ct
+    with quiet():
+        win = _window_over(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
+        x_ct = zeros_for(x.shape, ct, x)
+        for _, at_out, at_in in win.taps():
+            x_ct[LEAD + at_in] += ct[LEAD + at_out] * lp_weight(x[LEAD + at_in], y[LEAD + at_out], p)
+        return x_ct
 
 
 @lp_pool.jvp("x")
@@ -263,11 +268,12 @@ def _(
     x_dot: Array, x: Array, y: Array, auto_pad: str, ceil_mode: int, dilations: Ints | None, kernel_shape: Ints,
     p: int, pads: Ints | None, strides: Ints | None,
 ) -> Array:  # fmt: skip
-    win = _window_over(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
-    y_dot = zeros_for(y.shape, x_dot, x)
-    for _, at_out, at_in in win.taps():
-        y_dot[LEAD + at_out] += x_dot[LEAD + at_in] * lp_weight(x[LEAD + at_in], y[LEAD + at_out], p)
-    return y_dot
+    with quiet():
+        win = _window_over(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
+        y_dot = zeros_for(y.shape, x_dot, x)
+        for _, at_out, at_in in win.taps():
+            y_dot[LEAD + at_out] += x_dot[LEAD + at_in] * lp_weight(x[LEAD + at_in], y[LEAD + at_out], p)
+        return y_dot
 
 
 @lp_pool.infer

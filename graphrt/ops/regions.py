@@ -12,8 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from graphrt.op import Array, op
+from graphrt.ops._math import quiet
 from graphrt.ops._windows import wide, zeros_for
 from graphrt.types import TensorType
+
+_MAX_TAPS = 4096  # per bin and axis: a region of that size is a mistake, and would take forever
+
 
 # ---- RoiAlign ------------------------------------------------------------------------------------------------
 
@@ -44,7 +48,10 @@ def _span(rois: Array, axis: int, scale: float, shift: float, sampling_ratio: in
         extent = np.maximum(extent, rois.dtype.type(1))
     if sampling_ratio > 0:
         return Span(start, extent, np.full(len(rois), sampling_ratio), stretch)
-    return Span(start, extent, np.maximum(np.ceil(extent / bins).astype(np.int64), 0), stretch)
+    taps = np.ceil(extent / bins)
+    if np.any(taps > _MAX_TAPS):
+        raise ValueError(f"a region spans {np.max(extent):g} pixels; give a sampling_ratio for regions so large")
+    return Span(start, extent, np.where(taps > 0, taps, 0).astype(np.int64), stretch)
 
 
 def _samples(span: Span, bins: int, n: int) -> list[Sample]:
@@ -55,7 +62,7 @@ def _samples(span: Span, bins: int, n: int) -> list[Sample]:
         fraction = fraction.astype(dtype)
         p = span.start[:, None] + fraction * span.extent[:, None]
         counts = (k < span.taps)[:, None] & (p >= -1) & (p <= n)
-        inside = np.clip(p, 0, n - 1)
+        inside = np.clip(np.where(np.isnan(p), dtype.type(0), p), 0, n - 1)
         low = np.minimum(np.floor(inside).astype(np.int64), n - 1)
         high = np.minimum(low + 1, n - 1)
         on = counts.astype(dtype)
@@ -220,11 +227,12 @@ def roi_align(
     ``half_pixel`` shifts the regions by -1/2; otherwise a region is at least one pixel large.
     Derivatives for x and rois follow the weights; ties of ``max`` go to the first. Source: ONNX operator spec; He 2017.
     """
-    taps = _taps(
-        x, rois, batch_indices, _is_half_pixel(coordinate_transformation_mode), output_height, sampling_ratio,
-        output_width, spatial_scale,
-    )  # fmt: skip
-    return _align(x, taps, (len(rois), x.shape[1], output_height, output_width), mode)
+    with quiet():
+        taps = _taps(
+            x, rois, batch_indices, _is_half_pixel(coordinate_transformation_mode), output_height, sampling_ratio,
+            output_width, spatial_scale,
+        )  # fmt: skip
+        return _align(x, taps, (len(rois), x.shape[1], output_height, output_width), mode)
 
 
 @roi_align.vjp("x", "rois")
@@ -232,9 +240,10 @@ def _(
     ct: Array, x: Array, rois: Array, batch_indices: Array, coordinate_transformation_mode: str, mode: str,
     output_height: int, output_width: int, sampling_ratio: int, spatial_scale: float,
 ) -> Any:  # fmt: skip
-    half = _is_half_pixel(coordinate_transformation_mode)
-    taps = _taps(x, rois, batch_indices, half, output_height, sampling_ratio, output_width, spatial_scale)
-    return _align_vjp(ct, x, rois, taps, spatial_scale, mode)
+    with quiet():
+        half = _is_half_pixel(coordinate_transformation_mode)
+        taps = _taps(x, rois, batch_indices, half, output_height, sampling_ratio, output_width, spatial_scale)
+        return _align_vjp(ct, x, rois, taps, spatial_scale, mode)
 
 
 @roi_align.jvp("x")
@@ -242,9 +251,10 @@ def _(
     x_dot: Array, x: Array, rois: Array, batch_indices: Array, y_like: Array, coordinate_transformation_mode: str,
     mode: str, output_height: int, output_width: int, sampling_ratio: int, spatial_scale: float,
 ) -> Array:  # fmt: skip
-    half = _is_half_pixel(coordinate_transformation_mode)
-    taps = _taps(x, rois, batch_indices, half, output_height, sampling_ratio, output_width, spatial_scale)
-    return _align_x_jvp(x_dot, x, taps, y_like.shape, mode)
+    with quiet():
+        half = _is_half_pixel(coordinate_transformation_mode)
+        taps = _taps(x, rois, batch_indices, half, output_height, sampling_ratio, output_width, spatial_scale)
+        return _align_x_jvp(x_dot, x, taps, y_like.shape, mode)
 
 
 @roi_align.jvp("rois")
@@ -252,9 +262,10 @@ def _(
     rois_dot: Array, x: Array, rois: Array, batch_indices: Array, y_like: Array, coordinate_transformation_mode: str,
     mode: str, output_height: int, output_width: int, sampling_ratio: int, spatial_scale: float,
 ) -> Array:  # fmt: skip
-    half = _is_half_pixel(coordinate_transformation_mode)
-    taps = _taps(x, rois, batch_indices, half, output_height, sampling_ratio, output_width, spatial_scale)
-    return _align_rois_jvp(rois_dot, x, taps, y_like.shape, spatial_scale, mode)
+    with quiet():
+        half = _is_half_pixel(coordinate_transformation_mode)
+        taps = _taps(x, rois, batch_indices, half, output_height, sampling_ratio, output_width, spatial_scale)
+        return _align_rois_jvp(rois_dot, x, taps, y_like.shape, spatial_scale, mode)
 
 
 def _region_type(x: TensorType, rois: TensorType, height: int, width: int) -> TensorType:
@@ -287,8 +298,9 @@ def roi_align_10(
     sampling_ratio: int = 0, spatial_scale: float = 1.0,
 ) -> Array:  # fmt: skip
     """`RoiAlign` of opsets 10 to 15: coordinates as in output_half_pixel. Source: ONNX operator spec."""
-    taps = _taps(x, rois, batch_indices, False, output_height, sampling_ratio, output_width, spatial_scale)
-    return _align(x, taps, (len(rois), x.shape[1], output_height, output_width), mode)
+    with quiet():
+        taps = _taps(x, rois, batch_indices, False, output_height, sampling_ratio, output_width, spatial_scale)
+        return _align(x, taps, (len(rois), x.shape[1], output_height, output_width), mode)
 
 
 @roi_align_10.vjp("x", "rois")
@@ -296,8 +308,9 @@ def _(
     ct: Array, x: Array, rois: Array, batch_indices: Array, mode: str, output_height: int, output_width: int,
     sampling_ratio: int, spatial_scale: float,
 ) -> Any:  # fmt: skip
-    taps = _taps(x, rois, batch_indices, False, output_height, sampling_ratio, output_width, spatial_scale)
-    return _align_vjp(ct, x, rois, taps, spatial_scale, mode)
+    with quiet():
+        taps = _taps(x, rois, batch_indices, False, output_height, sampling_ratio, output_width, spatial_scale)
+        return _align_vjp(ct, x, rois, taps, spatial_scale, mode)
 
 
 @roi_align_10.jvp("x")
@@ -305,8 +318,9 @@ def _(
     x_dot: Array, x: Array, rois: Array, batch_indices: Array, y_like: Array, mode: str, output_height: int,
     output_width: int, sampling_ratio: int, spatial_scale: float,
 ) -> Array:  # fmt: skip
-    taps = _taps(x, rois, batch_indices, False, output_height, sampling_ratio, output_width, spatial_scale)
-    return _align_x_jvp(x_dot, x, taps, y_like.shape, mode)
+    with quiet():
+        taps = _taps(x, rois, batch_indices, False, output_height, sampling_ratio, output_width, spatial_scale)
+        return _align_x_jvp(x_dot, x, taps, y_like.shape, mode)
 
 
 @roi_align_10.jvp("rois")
@@ -314,8 +328,9 @@ def _(
     rois_dot: Array, x: Array, rois: Array, batch_indices: Array, y_like: Array, mode: str, output_height: int,
     output_width: int, sampling_ratio: int, spatial_scale: float,
 ) -> Array:  # fmt: skip
-    taps = _taps(x, rois, batch_indices, False, output_height, sampling_ratio, output_width, spatial_scale)
-    return _align_rois_jvp(rois_dot, x, taps, y_like.shape, spatial_scale, mode)
+    with quiet():
+        taps = _taps(x, rois, batch_indices, False, output_height, sampling_ratio, output_width, spatial_scale)
+        return _align_rois_jvp(rois_dot, x, taps, y_like.shape, spatial_scale, mode)
 
 
 roi_align_10.infer(lambda x, rois, output_height, output_width: _region_type(x, rois, output_height, output_width))

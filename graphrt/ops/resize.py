@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphrt.op import Array, op
+from graphrt.ops._math import quiet
 from graphrt.ops._resizing import How, Table, apply_tables, apply_tables_adjoint, present, resize_tables, resized_type
 from graphrt.ops._windows import Ints
 from graphrt.types import TensorType
@@ -28,10 +29,11 @@ def resize(
     by 1/scale when shrinking with ``antialias``; positions off the edge repeat it, or are left out.
     roi serves tf_crop_and_resize only. dy/dx is the adjoint interpolation. Source: ONNX operator spec.
     """
-    how = How(mode, coordinate_transformation_mode, nearest_mode, cubic_coeff_a, exclude_outside, antialias)
-    return apply_tables(
-        x, resize_tables(x.shape, roi, scales, sizes, axes, keep_aspect_ratio_policy, how), extrapolation_value
-    )
+    with quiet():
+        how = How(mode, coordinate_transformation_mode, nearest_mode, cubic_coeff_a, exclude_outside, antialias)
+        return apply_tables(
+            x, resize_tables(x.shape, roi, scales, sizes, axes, keep_aspect_ratio_policy, how), extrapolation_value
+        )
 
 
 @resize.vjp("x")
@@ -40,10 +42,11 @@ def _(
     axes: Ints | None, coordinate_transformation_mode: str, cubic_coeff_a: float, exclude_outside: int,
     keep_aspect_ratio_policy: str, mode: str, nearest_mode: str,
 ) -> Array:  # fmt: skip
-    how = How(mode, coordinate_transformation_mode, nearest_mode, cubic_coeff_a, exclude_outside, antialias)
-    return apply_tables_adjoint(
-        ct, resize_tables(x_like.shape, roi, scales, sizes, axes, keep_aspect_ratio_policy, how)
-    )
+    with quiet():
+        how = How(mode, coordinate_transformation_mode, nearest_mode, cubic_coeff_a, exclude_outside, antialias)
+        return apply_tables_adjoint(
+            ct, resize_tables(x_like.shape, roi, scales, sizes, axes, keep_aspect_ratio_policy, how)
+        )
 
 
 @resize.jvp("x")
@@ -52,8 +55,11 @@ def _(
     coordinate_transformation_mode: str, cubic_coeff_a: float, exclude_outside: int, keep_aspect_ratio_policy: str,
     mode: str, nearest_mode: str,
 ) -> Array:  # fmt: skip
-    how = How(mode, coordinate_transformation_mode, nearest_mode, cubic_coeff_a, exclude_outside, antialias)
-    return apply_tables(x_dot, resize_tables(x_dot.shape, roi, scales, sizes, axes, keep_aspect_ratio_policy, how), 0.0)
+    with quiet():
+        how = How(mode, coordinate_transformation_mode, nearest_mode, cubic_coeff_a, exclude_outside, antialias)
+        return apply_tables(
+            x_dot, resize_tables(x_dot.shape, roi, scales, sizes, axes, keep_aspect_ratio_policy, how), 0.0
+        )
 
 
 @resize.infer
@@ -111,12 +117,14 @@ def resize_10(x: Array, scales: Array, *, mode: str = "nearest") -> Array:
     x: [d1, ...], scales: float [rank] -> y: of x's dtype, [floor(d1 * scale1), ...]; mode nearest (rounding down,
     up where an axis shrinks) or linear. Source: ONNX operator spec; rounding as in ONNX Runtime.
     """
-    return apply_tables(x, _legacy_tables(x.shape, scales, mode), 0.0)
+    with quiet():
+        return apply_tables(x, _legacy_tables(x.shape, scales, mode), 0.0)
 
 
 @resize_10.vjp("x")
 def _(ct: Array, x_like: Array, scales: Array, mode: str) -> Array:
-    return apply_tables_adjoint(ct, _legacy_tables(x_like.shape, scales, mode))
+    with quiet():
+        return apply_tables_adjoint(ct, _legacy_tables(x_like.shape, scales, mode))
 
 
 resize_10.infer(lambda x, scales_value: resized_type(x, scales_value, None))
@@ -129,12 +137,14 @@ def upsample(x: Array, scales: Array, *, mode: str = "nearest") -> Array:
     x: [d1, ...], scales: float [rank], each >= 1 -> y: of x's dtype, [floor(d1 * scale1), ...].
     Source: ONNX operator spec.
     """
-    return apply_tables(x, _legacy_tables(x.shape, scales, mode), 0.0)
+    with quiet():
+        return apply_tables(x, _legacy_tables(x.shape, scales, mode), 0.0)
 
 
 @upsample.vjp("x")
 def _(ct: Array, x_like: Array, scales: Array, mode: str) -> Array:
-    return apply_tables_adjoint(ct, _legacy_tables(x_like.shape, scales, mode))
+    with quiet():
+        return apply_tables_adjoint(ct, _legacy_tables(x_like.shape, scales, mode))
 
 
 upsample.infer(lambda x, scales_value: resized_type(x, scales_value, None))
@@ -151,12 +161,14 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
 @op("Upsample", version=7, linear="x")
 def upsample_7(x: Array, *, mode: str = "nearest", scales: tuple[float, ...]) -> Array:
     """`Upsample` of opset 7, scales an attribute. Source: ONNX operator spec."""
-    return apply_tables(x, _legacy_tables(x.shape, scales, mode), 0.0)
+    with quiet():
+        return apply_tables(x, _legacy_tables(x.shape, scales, mode), 0.0)
 
 
 @upsample_7.vjp("x")
 def _(ct: Array, x_like: Array, mode: str, scales: tuple[float, ...]) -> Array:
-    return apply_tables_adjoint(ct, _legacy_tables(x_like.shape, scales, mode))
+    with quiet():
+        return apply_tables_adjoint(ct, _legacy_tables(x_like.shape, scales, mode))
 
 
 upsample_7.infer(lambda x, scales: resized_type(x, np.asarray(scales, np.float32), None))
@@ -171,12 +183,14 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
 @op("Upsample", version=1, linear="x")
 def upsample_1(x: Array, *, height_scale: float, mode: str = "nearest", width_scale: float) -> Array:
     """`Upsample` of opset 1 to 6: x: [N, C, H, W]; mode nearest or bilinear. Source: ONNX operator spec."""
-    return apply_tables(x, _legacy_tables(x.shape, (1, 1, height_scale, width_scale), mode), 0.0)
+    with quiet():
+        return apply_tables(x, _legacy_tables(x.shape, (1, 1, height_scale, width_scale), mode), 0.0)
 
 
 @upsample_1.vjp("x")
 def _(ct: Array, x_like: Array, height_scale: float, mode: str, width_scale: float) -> Array:
-    return apply_tables_adjoint(ct, _legacy_tables(x_like.shape, (1, 1, height_scale, width_scale), mode))
+    with quiet():
+        return apply_tables_adjoint(ct, _legacy_tables(x_like.shape, (1, 1, height_scale, width_scale), mode))
 
 
 upsample_1.infer(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphrt.op import Array, op, unbroadcast
+from graphrt.ops._math import quiet
 
 
 def _to_heads(x: Array, num_heads: int) -> Array:
@@ -79,10 +80,11 @@ def rotary_embedding(
     ``interleaved``; only the first R = rotary_embedding_dim features turn (0: all), the others pass.
     dy/dx is the opposite rotation. Source: ONNX operator spec; Su et al. 2021.
     """
-    heads = _to_heads(x, num_heads)
-    cos, sin = _lookup(cos_cache, position_ids), _lookup(sin_cache, position_ids)
-    y = _rotate(heads, cos, sin, interleaved, _turning(heads.shape[-1], rotary_embedding_dim))
-    return _from_heads(y, x).astype(x.dtype, copy=False)
+    with quiet():
+        heads = _to_heads(x, num_heads)
+        cos, sin = _lookup(cos_cache, position_ids), _lookup(sin_cache, position_ids)
+        y = _rotate(heads, cos, sin, interleaved, _turning(heads.shape[-1], rotary_embedding_dim))
+        return _from_heads(y, x).astype(x.dtype, copy=False)
 
 
 @rotary_embedding.jvp("cos_cache", "sin_cache")
@@ -90,15 +92,16 @@ def _(
     cos_cache_dot: Array | None, sin_cache_dot: Array | None, x: Array, cos_cache_like: Array, sin_cache_like: Array,
     position_ids: Array | None, interleaved: int, num_heads: int, rotary_embedding_dim: int,
 ) -> Any:  # fmt: skip
-    heads = _to_heads(x, num_heads)
-    turning = _turning(heads.shape[-1], rotary_embedding_dim)
-    cos, sin = (
-        _lookup(np.zeros(p.shape, p.dtype) if d is None else d, position_ids)
-        for d, p in ((cos_cache_dot, cos_cache_like), (sin_cache_dot, sin_cache_like))
-    )
-    a, b = _pairs(heads, interleaved, turning)
-    still = np.zeros((*heads.shape[:-1], heads.shape[-1] - turning), x.dtype)
-    return _from_heads(_unpairs(cos * a - sin * b, sin * a + cos * b, still, interleaved), x)
+    with quiet():
+        heads = _to_heads(x, num_heads)
+        turning = _turning(heads.shape[-1], rotary_embedding_dim)
+        cos, sin = (
+            _lookup(np.zeros(p.shape, p.dtype) if d is None else d, position_ids)
+            for d, p in ((cos_cache_dot, cos_cache_like), (sin_cache_dot, sin_cache_like))
+        )
+        a, b = _pairs(heads, interleaved, turning)
+        still = np.zeros((*heads.shape[:-1], heads.shape[-1] - turning), x.dtype)
+        return _from_heads(_unpairs(cos * a - sin * b, sin * a + cos * b, still, interleaved), x)
 
 
 @rotary_embedding.vjp("x")
@@ -106,10 +109,11 @@ def _(
     ct: Array, cos_cache: Array, sin_cache: Array, position_ids: Array | None, interleaved: int, num_heads: int,
     rotary_embedding_dim: int,
 ) -> Array:  # fmt: skip
-    heads = _to_heads(ct, num_heads)
-    cos, sin = _lookup(cos_cache, position_ids), _lookup(sin_cache, position_ids)
-    x_ct = _rotate(heads, cos, -sin, interleaved, _turning(heads.shape[-1], rotary_embedding_dim))
-    return _from_heads(x_ct, ct).astype(ct.dtype, copy=False)
+    with quiet():
+        heads = _to_heads(ct, num_heads)
+        cos, sin = _lookup(cos_cache, position_ids), _lookup(sin_cache, position_ids)
+        x_ct = _rotate(heads, cos, -sin, interleaved, _turning(heads.shape[-1], rotary_embedding_dim))
+        return _from_heads(x_ct, ct).astype(ct.dtype, copy=False)
 
 
 @rotary_embedding.vjp("cos_cache", "sin_cache")
@@ -117,13 +121,14 @@ def _(
     ct: Array, x: Array, cos_cache_like: Array, sin_cache_like: Array, position_ids: Array | None, interleaved: int,
     num_heads: int, rotary_embedding_dim: int,
 ) -> Any:  # fmt: skip
-    heads, ct = _to_heads(x, num_heads), _to_heads(ct, num_heads)
-    turning = _turning(heads.shape[-1], rotary_embedding_dim)
-    (a, b), (ct_a, ct_b) = _pairs(heads, interleaved, turning), _pairs(ct, interleaved, turning)
-    return (
-        _cache_adjoint(ct_a * a + ct_b * b, cos_cache_like, position_ids),
-        _cache_adjoint(ct_b * a - ct_a * b, sin_cache_like, position_ids),
-    )
+    with quiet():
+        heads, ct = _to_heads(x, num_heads), _to_heads(ct, num_heads)
+        turning = _turning(heads.shape[-1], rotary_embedding_dim)
+        (a, b), (ct_a, ct_b) = _pairs(heads, interleaved, turning), _pairs(ct, interleaved, turning)
+        return (
+            _cache_adjoint(ct_a * a + ct_b * b, cos_cache_like, position_ids),
+            _cache_adjoint(ct_b * a - ct_a * b, sin_cache_like, position_ids),
+        )
 
 
 rotary_embedding.infer(lambda x: x)

@@ -39,7 +39,7 @@ def linear(step: int, rate: float, steps: int, end: float = 0.0) -> float:
 @schedule("polynomial")
 def polynomial(step: int, rate: float, steps: int, power: float = 2.0, end: float = 0.0) -> float:
     """``end + (rate - end) * (1 - t) ** power``, t running from 0 at step 1 to 1 at step ``steps + 1``."""
-    return end + (rate - end) * (1 - _part(step, steps)) ** power
+    return float(end + (rate - end) * (1 - _part(step, steps)) ** power)
 
 
 @schedule("cosine")
@@ -50,7 +50,7 @@ def cosine(step: int, rate: float, steps: int, end: float = 0.0) -> float:
 
 @schedule("cosine_restarts")
 def cosine_restarts(step: int, rate: float, period: int, growth: float = 1.0, end: float = 0.0) -> float:
-    """Half cosines from ``rate`` to ``end``, each ``growth`` times as long as the one before, the first ``period`` steps.
+    """Half cosines from ``rate`` to ``end``: the first of ``period`` steps, each ``growth`` times as long as the last.
 
     Source: Loshchilov and Hutter, 2017 (SGDR).
     """
@@ -95,9 +95,10 @@ def warmup_cosine(step: int, rate: float, warmup: int, steps: int, end: float = 
 def one_cycle(
     step: int, rate: float, steps: int, rise: float = 0.3, divide: float = 25.0, final_divide: float = 1e4
 ) -> float:
-    """Up from ``rate / divide`` to ``rate`` and down to ``rate / divide / final_divide`` at step ``steps``, in half cosines.
+    """Up from ``rate / divide`` to ``rate`` and down to ``rate / divide / final_divide`` at step ``steps``.
 
-    ``rise`` is the part of the steps that goes up. Source: Smith and Topin, 2018; PyTorch's OneCycleLR.
+    Both ways are half cosines; ``rise`` is the part of the steps that goes up.
+    Source: Smith and Topin, 2018; PyTorch's OneCycleLR.
     """
     start, at = rate / divide, min(step - 1, steps - 1)
     top = rise * steps - 1

@@ -128,7 +128,7 @@ class Env:
     def values(self) -> dict[str, Any]:
         op = self.point.op
         known: dict[str, Any] = {**self.point.inputs, **self.named(self.outputs)}
-        known.update({f"{n}_like": map_leaves(like, x) for n, x in tuple(known.items())})
+        known.update({f"{n}_like": map_leaves(_like, x) for n, x in tuple(known.items())})
         known.update({f"{n}_dot": x for n, x in self.dots.items()})
         if self.cts:
             known.update(
@@ -154,6 +154,10 @@ def _outputs(op: Op, result: Any) -> tuple[Any, ...]:
     if len(op.outputs) == 1 and not op.variadic_output:
         return (result,)
     return tuple(result) if isinstance(result, (tuple, list)) else (result,)
+
+
+def _like(x: Any) -> Any:
+    return like(x) if hasattr(x, "dtype") else None  # a map has no like
 
 
 def _as_array(x: Any) -> Any:

@@ -13,7 +13,7 @@ def leaves(tree: Any) -> Iterator[Any]:
     if isinstance(tree, (tuple, list)):
         for x in tree:
             yield from leaves(x)
-    elif tree is not None:
+    elif tree is not None and not isinstance(tree, dict):  # a map is no array
         yield tree
 
 

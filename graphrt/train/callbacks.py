@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from graphrt.definitions import Callback
@@ -185,6 +185,29 @@ class SaveHistory(TrainingCallback):
     def on_epoch_end(self, trainer: Any, epoch: int, metrics: Figures) -> None:
         """Writes the file anew."""
         trainer.history.save(self.path)
+
+
+class Watchers:
+    """The callbacks of one training.
+
+    Attributes:
+        each_step: whether any of them wants to be told of each step.
+    """
+
+    def __init__(self, callbacks: Iterable[Any]):
+        self._callbacks = tuple(callbacks)
+        self.each_step = any(_overrides(c, "on_step_end") for c in self._callbacks)
+
+    def tell(self, method: str, *facts: Any) -> None:
+        """Calls a method of every callback that has it."""
+        for callback in self._callbacks:
+            if hasattr(callback, method):
+                getattr(callback, method)(*facts)
+
+
+def _overrides(callback: Any, method: str) -> bool:
+    own = getattr(type(callback), method, None) or getattr(callback, method, None)
+    return own is not None and own is not getattr(TrainingCallback, method)
 
 
 CALLBACKS: tuple[Callback, ...] = (

@@ -160,9 +160,10 @@ def _rebuilt(entry: Any, step: Graph) -> Graph:
 
 
 def _metric_entry(metric: Metric, registry: Registry) -> str:
-    if registry.table("metrics").get(metric.name) is not metric:
-        raise InputError(f"a checkpoint cannot hold a function: the metric {metric.name!r} is in no plug-in")
-    return metric.name
+    name = metric.name
+    if registry.table("metrics").get(name) is not metric:
+        raise InputError(f"a checkpoint cannot hold a function: the metric {name!r} is in no plug-in")
+    return name
 
 
 def _rate_entry(rate: Any, registry: Registry) -> Any:
@@ -178,4 +179,6 @@ def _plain(value: Any) -> Any:
 
 
 def _read_rate(entry: Any, registry: Registry) -> Any:
-    return registry.get("schedules", entry["schedule"])(**entry["settings"]) if isinstance(entry, dict) else float(entry)
+    if isinstance(entry, dict):
+        return registry.get("schedules", entry["schedule"])(**entry["settings"])
+    return float(entry)

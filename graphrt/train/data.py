@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -108,7 +109,7 @@ class Dataset:
         cuts = np.rint(np.cumsum([0.0, *fractions]) * self._length).astype(int)
         if np.any(np.diff(cuts) == 0):
             raise DataError(f"{self._length} examples are too few for parts of {list(fractions)}: one would be empty")
-        return tuple(self.take(np.sort(order[a:b])) for a, b in zip(cuts[:-1], cuts[1:], strict=True))
+        return tuple(self.take(np.sort(order[a:b])) for a, b in itertools.pairwise(cuts))
 
 
 def as_dataset(data: Any) -> Dataset:
@@ -144,7 +145,7 @@ def load_data(
         inputs: name of the array of all other columns, or a mapping from array names to their columns.
         output: name of the array of targets: int64 [n] if all cells are whole numbers; classes 0, 1, … in
             alphabetical order if they are text (see `Dataset.labels`); else floats. Several columns: floats [n, k].
-        header: whether the first line of a ``.csv`` names the columns; None: it does if a cell in it is no number.
+        header: whether the first line of a ``.csv`` names the columns; None: see `graphrt.train.tables.read_csv`.
         dtype: of float arrays made from columns.
 
     Raises:
@@ -158,12 +159,12 @@ def load_data(
     if suffix not in (".npz", ".npy"):
         raise DataError(f"{name}: data files are .npz, .npy or .csv; convert it")
     try:
-        loaded = np.load(name, allow_pickle=False)
-        arrays = {k: loaded[k] for k in loaded.files} if suffix == ".npz" else {"": loaded}
-    except (OSError, ValueError, EOFError, KeyError, SyntaxError, MemoryError) as e:
-        raise DataError(f"{name}: cannot be read as {suffix}: {e}") from e
-    except Exception as e:  # zipfile and zlib have errors of their own
-        raise DataError(f"{name}: cannot be read as {suffix}: {type(e).__name__}: {e}") from e
+        with open(name, "rb") as f:
+            loaded = np.load(f, allow_pickle=False)
+            arrays = {k: loaded[k] for k in loaded.files} if suffix == ".npz" else {"": np.asarray(loaded)}
+    except Exception as e:  # zipfile, zlib and the reader of headers each have errors of their own
+        reason = getattr(e, "strerror", None) or f"{type(e).__name__}: {e}"
+        raise DataError(f"{name}: cannot be read as {suffix}: {reason}") from e
     if suffix == ".npz":
         return Dataset(arrays)
     return _from_matrix(name, arrays[""], target, inputs, output)
@@ -173,7 +174,7 @@ def _from_matrix(name: str, a: Array, target: Any, inputs: Any, output: str) -> 
     if target is None and isinstance(inputs, str):
         return Dataset({inputs: a})
     if a.ndim != 2 or not isinstance(target, int) or not isinstance(inputs, str):
-        raise DataError(f"{name}: a target column is given by its position, in an array [n, columns], not {list(a.shape)}")
+        raise DataError(f"{name}: target= is the position of a column in an array [n, columns], not {list(a.shape)}")
     if not -a.shape[1] <= target < a.shape[1]:
         raise DataError(f"{name}: there is no column {target}; there are {a.shape[1]}")
     y = a[:, target]

@@ -65,7 +65,8 @@ class Feeder:
             raise InputError(f"the batch has no array {self.key!r} for the targets; it has: {_listed(batch)}")
         rest = [k for k in batch if k not in self._model]
         if len(rest) != 1:
-            said = f"any of {', '.join(map(repr, rest))} could be" if rest else f"nothing beside {_listed(self._model)} is"
+            listed = ", ".join(map(repr, rest))
+            said = f"any of {listed} could be" if rest else f"nothing beside {_listed(self._model)} is"
             raise InputError(f"{said} the targets; name them with target=")
         return rest[0]
 
@@ -93,9 +94,10 @@ def _converted(value: Value, given: Any, otherwise: np.dtype[Any] | None) -> Arr
     if wanted is None or a.dtype == wanted:
         return a
     if not np.can_cast(a.dtype, wanted, "same_kind"):
+        hint = " (one-hot rows to class numbers: a.argmax(1))" if wanted.kind == "i" and a.ndim > 1 else ""
         raise InputError(
-            f"{value.name!r} takes {value.type}, the array is {a.dtype}{list(a.shape)}; convert it: a.astype({wanted.name!r})"
-            + (" (one-hot rows to class numbers: a.argmax(1))" if wanted.kind == "i" and a.ndim > 1 else "")
+            f"{value.name!r} takes {value.type}, the array is {a.dtype}{list(a.shape)}; "
+            f"convert it: a.astype({wanted.name!r}){hint}"
         )
     return a.astype(wanted)
 

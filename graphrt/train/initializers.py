@@ -109,7 +109,7 @@ def orthogonal(rng: Rng, shape: Shape, dtype: str) -> Array:
     rows, columns = shape[0], math.prod(shape[1:])
     q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
     q = q * np.where(np.diagonal(r) < 0, -1.0, 1.0)
-    return (q if rows >= columns else q.T).reshape(shape).astype(numpy_dtype(dtype))
+    return (q if rows >= columns else q.T).reshape(shape).astype(numpy_dtype(dtype), order="C")
 
 
 def _uniform(rng: Rng, shape: Shape, dtype: str, limit: float) -> Array:

@@ -15,7 +15,7 @@ from graphrt.inference import Inferred, infer
 from graphrt.ir import Graph, NameScope, Value
 from graphrt.ir.builder import BuilderValue, GraphBuilder
 from graphrt.registry import Registry
-from graphrt.types import TensorType, ValueType, dtype_name, is_differentiable
+from graphrt.types import DTYPES, TensorType, ValueType, dtype_name
 
 LossLike: TypeAlias = "str | Loss | Callable[..., Any] | None"
 """A loss by name, its definition, a function ``(builder, prediction, target) -> value``, or None when the graph
@@ -101,7 +101,7 @@ def trainable_parameters(graph: Graph, patterns: Iterable[str] = ("*",)) -> tupl
     """
     fixed = {*graph.state_updates, *graph.input_names}
     kinds = {k: dtype_name(a.dtype) for k, a in graph.initializers.items()}
-    names = tuple(k for k, d in kinds.items() if k not in fixed and is_differentiable(d))
+    names = tuple(k for k, d in kinds.items() if k not in fixed and DTYPES[d].kind == "f")
     chosen = match_names(patterns, names, "trainable")
     if not chosen:
         raise InputError(f"nothing to train: the patterns leave none of the parameters {', '.join(names) or '(none)'}")
@@ -197,7 +197,7 @@ def _own_loss(graph: Graph, loss_output: str | None) -> str:
     names = graph.output_names
     if len(names) == 1 or "loss" in names:
         return "loss" if "loss" in names else names[0]
-    raise InputError(f"without a loss, name the output that is it with loss_output=: {', '.join(names) or 'there is none'}")
+    raise InputError(f"without a loss, name the output that is it with loss_output=: {', '.join(names) or 'none'}")
 
 
 def _target_type(definition: Any, prediction: ValueType) -> TensorType:

@@ -21,11 +21,11 @@ class SilentProgress:
     def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, trace: TracebackType | None) -> None:
         """Nothing to close."""
 
-    def begin_epoch(self, label: str, steps: int, done: int) -> None:
-        """An epoch of so many steps begins, some of which may be done."""
+    def begin_epoch(self, label: str, steps: int) -> None:
+        """An epoch of so many steps begins."""
 
-    def step(self, loss: float) -> None:
-        """A step is done."""
+    def step(self, done: int, loss: Any) -> None:
+        """So many steps of the epoch are done; ``loss`` is the last one's."""
 
     def end_epoch(self, row: Mapping[str, float]) -> None:
         """An epoch is done, with these figures."""
@@ -41,7 +41,7 @@ class RichProgress(SilentProgress):
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self._bar: Any = Progress(*columns, console=Console(stderr=True), transient=True)
         self._task: Any = self._bar.add_task("", total=None)
-        self._label, self._done, self._next = "", 0, 0.0
+        self._label, self._next = "", 0.0
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -50,18 +50,17 @@ class RichProgress(SilentProgress):
     def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, trace: TracebackType | None) -> None:
         self._bar.stop()
 
-    def begin_epoch(self, label: str, steps: int, done: int) -> None:
+    def begin_epoch(self, label: str, steps: int) -> None:
         """Starts the bar anew."""
-        self._label, self._done = label, done
-        self._bar.reset(self._task, total=steps, completed=done, description=label)
+        self._label = label
+        self._bar.reset(self._task, total=steps, description=label)
 
-    def step(self, loss: float) -> None:
+    def step(self, done: int, loss: Any) -> None:
         """Moves the bar, at most every `INTERVAL` seconds."""
-        self._done += 1
         now = time.monotonic()
         if now >= self._next:
             self._next = now + INTERVAL
-            self._bar.update(self._task, completed=self._done, description=f"{self._label}  loss {loss:.4g}")
+            self._bar.update(self._task, completed=done, description=f"{self._label}  loss {loss.item():.4g}")
 
     def end_epoch(self, row: Mapping[str, float]) -> None:
         """Prints the epoch's figures above the bar."""

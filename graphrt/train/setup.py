@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,11 @@ import numpy as np
 from graphrt.definitions import Metric, Optimizer, OptimizerDefinition
 from graphrt.errors import InputError
 from graphrt.ir import Graph
+from graphrt.op import Array
 from graphrt.passes.mode import set_mode
 from graphrt.registry import Registry
-from graphrt.train.feeding import Feeder
+from graphrt.train.feeding import Feeder, batch_length
+from graphrt.train.metrics import MetricTotals
 from graphrt.train.objective import LossLike, Objective, Penalties, make_objective
 from graphrt.train.step import StepGraph, training_graph
 from graphrt.types import dtype_name
@@ -51,6 +53,18 @@ class Setup:
     def judged(self) -> str | None:
         """The input that metrics compare the prediction to."""
         return self.step.target or self.target
+
+
+    def count(
+        self, totals: MetricTotals, out: Mapping[str, Array], feeds: Mapping[str, Array], evaluating: bool = False
+    ) -> None:
+        """Adds what a run of `step` (or of `evaluation`) gave for a batch."""
+        names = self.evaluation if evaluating else self.step
+        loss, n = out[names.loss].item(), batch_length(feeds)
+        if self.metrics:
+            totals.add(loss, n, out[names.prediction or ""], feeds[self.judged or ""])
+        else:
+            totals.add(loss, n)
 
 
 def make_setup(
@@ -99,6 +113,8 @@ def make_setup(
         target=step.target,
     )
     found = tuple(_metric(registry, m) for m in ((metrics,) if isinstance(metrics, str) else metrics))
+    if len({"loss", *(m.name for m in found)}) <= len(found):
+        raise InputError(f"metrics have names of their own, other than 'loss': {', '.join(m.name for m in found)}")
     setup = Setup(model, step, evaluation, found, chosen.learning_rate, target, int(seed))
     if found and (step.prediction is None or setup.judged is None):
         raise InputError("metrics need a prediction and targets: name them with output= and target=")

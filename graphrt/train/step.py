@@ -146,7 +146,7 @@ class _StepWriter:
         return self._casts[name, want]
 
     def clip(self, gradients: dict[str, str], limit: float) -> dict[str, str]:
-        """``g * min(1, limit / (norm + 1e-6))`` with the norm of all gradients together (as PyTorch's clip_grad_norm_)."""
+        """``g * min(1, limit / (norm + 1e-6))``, the norm over all gradients together; as PyTorch's clip_grad_norm_."""
         dtypes = {w: dtype_name(self.initializers[w].dtype) for w in gradients}
         wide = "float64" if "float64" in dtypes.values() else "float32"
         squares = [

@@ -105,7 +105,8 @@ def read_csv(path: str, header: bool | None = None) -> Table:
 
     Args:
         path: the file.
-        header: whether the first line names the columns; None: it does if a cell in it is no number.
+        header: whether the first line names the columns; None: it does if no cell in it is a number, or one is text
+            above a number.
 
     Raises:
         DataError: the file cannot be read, has no rows, or a row has another number of cells than the first.
@@ -120,17 +121,24 @@ def read_csv(path: str, header: bool | None = None) -> Table:
                     rows.append(row)
                     lines.append(reader.line_num)
                     if len(row) != len(rows[0]):
-                        raise DataError(f"{path}, line {reader.line_num}: {len(row)} cells, the first line has {len(rows[0])}")
+                        found = f"{len(row)} cells, the first line has {len(rows[0])}"
+                        raise DataError(f"{path}, line {reader.line_num}: {found}")
     except (OSError, UnicodeDecodeError, csv.Error) as e:
         where = f", line {reader.line_num}" if isinstance(e, csv.Error) else ""
         raise DataError(f"{path}{where}: cannot be read as .csv: {getattr(e, 'strerror', None) or e}") from e
-    named = bool(rows) and (header if header is not None else not all(_is_number(c) for c in rows[0]))
+    named = bool(rows) and (_looks_like_names(rows) if header is None else header)
     if len(rows) <= named:
         raise DataError(f"{path}: there are no rows of data")
     names = tuple(c.strip() for c in rows[0]) if named else tuple(map(str, range(len(rows[0]))))
     if len(set(names)) < len(names):
         raise DataError(f"{path}: two columns have one name: {', '.join(names)}")
     return Table(path, names, rows[named:], lines[named:])
+
+
+def _looks_like_names(rows: Sequence[Sequence[str]]) -> bool:
+    first = [_is_number(c) for c in rows[0]]
+    below = [_is_number(c) for c in rows[1]] if len(rows) > 1 else first
+    return not any(first) or any(b and not a for a, b in zip(first, below, strict=True))
 
 
 def _is_number(cell: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -11,24 +10,22 @@ from typing import Any
 import numpy as np
 
 from graphrt.definitions import Metric, Optimizer, OptimizerDefinition
-from graphrt.errors import InputError, NonFiniteError
+from graphrt.errors import InputError
 from graphrt.ir import Graph
 from graphrt.manager import get_registry
 from graphrt.op import Array
 from graphrt.registry import Registry
 from graphrt.runtime.observers import Observer
 from graphrt.runtime.session import Session
-from graphrt.train.callbacks import EarlyStopping, TrainingCallback
+from graphrt.train.callbacks import EarlyStopping, Watchers
 from graphrt.train.checkpoint import Progress, read_checkpoint, write_checkpoint
 from graphrt.train.data import Dataset
-from graphrt.train.diagnosis import find_origin, is_finite
-from graphrt.train.feeding import batch_length
 from graphrt.train.history import History
 from graphrt.train.metrics import MetricTotals
 from graphrt.train.objective import LossLike, Penalties
 from graphrt.train.progress import SilentProgress, make_progress
+from graphrt.train.runner import StepRunner
 from graphrt.train.setup import Setup, make_setup
-from graphrt.types import numpy_dtype
 
 Arrays = dict[str, Array]
 Feeds = Mapping[str, Array]
@@ -60,7 +57,6 @@ class Trainer:
     Attributes:
         history: the figures of every epoch so far.
         epoch: how many epochs are done.
-        rate_scale: a factor on the learning rate, for callbacks.
 
     Raises:
         InputError: a pattern matches nothing, the prediction cannot be told, an option is out of range.
@@ -107,24 +103,20 @@ class Trainer:
 
     def _begin(self, setup: Setup, registry: Registry, observers: Iterable[Observer], at: Progress) -> None:
         self._setup, self._registry = setup, registry
-        self._session = Session(setup.step.graph, observers=observers, seed=setup.seed, registry=registry)
-        self._session.step = at.step
+        self._runner = StepRunner(setup, registry, observers, at.step, at.rate_scale)
         self._evaluation = Session(setup.evaluation.graph, seed=setup.seed, registry=registry)
         self._prediction: Session | None = None
         self._feeder = setup.feeder()
-        rate = next(v for v in setup.step.graph.inputs if v.name == setup.step.learning_rate)
-        self._rate_dtype = numpy_dtype(rate.type.dtype)  # type: ignore[union-attr,arg-type]
-        self._before: tuple[Arrays, Feeds, int] | None = None
         self._stopped = ""
         self._unfinished = at.unfinished
-        self.epoch, self.rate_scale, self.history = at.epoch, at.rate_scale, History(list(at.history))
+        self.epoch, self.history = at.epoch, History(list(at.history))
 
     # ---- steps ---------------------------------------------------------------------------------------
 
     @property
     def step_count(self) -> int:
         """How many steps are done."""
-        return self._session.step
+        return self._runner.session.step
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -139,8 +131,16 @@ class Trainer:
     @property
     def learning_rate(self) -> float:
         """The learning rate of the next step."""
-        rate = self._setup.rate
-        return self.rate_scale * (float(rate(self._session.step + 1)) if callable(rate) else rate)
+        return self._runner.learning_rate
+
+    @property
+    def rate_scale(self) -> float:
+        """A factor on the learning rate, for callbacks to set."""
+        return self._runner.rate_scale
+
+    @rate_scale.setter
+    def rate_scale(self, value: float) -> None:
+        self._runner.rate_scale = value
 
     def step(self, batch: Mapping[str, Any]) -> dict[str, float]:
         """Trains on one mini-batch.
@@ -157,50 +157,15 @@ class Trainer:
         """
         feeds = self._feeder.arrays(batch)
         with np.errstate(all="ignore"):
-            out = self._advance(feeds)
+            out = self._runner.advance(feeds)
         return self._figures(out, feeds)
 
-    def _advance(self, feeds: Feeds) -> Arrays:
-        session, names = self._session, self._setup.step
-        at = session.step
-        fed = dict(feeds)
-        fed[names.learning_rate] = np.asarray(self.learning_rate, self._rate_dtype)
-        fed[names.step] = np.asarray(at + 1, np.int64)
-        before = session.parameters.copy()
-        out = session.run(fed)
-        if not math.isfinite(out[names.loss].item()):
-            self._fail(before, fed, at, f"the loss is {out[names.loss].item()}")
-        self._before = (before, fed, at)
-        return out
-
-    def _fail(self, before: Arrays, fed: Feeds, at: int, what: str) -> None:
-        """Undoes the step, or the one before it if that broke the weights already, and says where it came from."""
-        if self._before is not None and not all(map(is_finite, before.values())):
-            before, fed, at = self._before
-            what = "the new weights are not finite"
-        session, setup = self._session, self._setup
-        session.parameters, session.step, self._before = before, at, None
-        origin = find_origin(setup.step.graph, self._registry, setup.seed, at, before, fed)
-        raise NonFiniteError(
-            f"step {at + 1}: {what}: {origin}\nthe weights are as before that step; "
-            f"try a smaller learning rate, clip_norm=, or look at the data of this batch"
-        )
-
-    def _figures(self, out: Arrays, feeds: Feeds) -> dict[str, float]:
+    def _figures(self, out: Feeds, feeds: Feeds) -> dict[str, float]:
         if not self._setup.metrics:
             return {"loss": out[self._setup.step.loss].item()}
         totals = MetricTotals(self._setup.metrics)
-        self._count(totals, out, feeds)
+        self._setup.count(totals, out, feeds)
         return totals.result()
-
-    def _count(self, totals: MetricTotals, out: Arrays, feeds: Feeds) -> float:
-        setup = self._setup
-        loss: float = out[setup.step.loss].item()
-        if setup.metrics:
-            totals.add(loss, batch_length(feeds), out[setup.step.prediction or ""], feeds[setup.judged or ""])
-        else:
-            totals.add(loss, batch_length(feeds))
-        return loss
 
     # ---- epochs --------------------------------------------------------------------------------------
 
@@ -225,7 +190,7 @@ class Trainer:
             batch_size: examples a step; the last batch of an epoch may be smaller.
             shuffle: whether each epoch has an order of its own, drawn from the seed and the epoch's number.
             callbacks: objects with any of the methods of `graphrt.train.TrainingCallback`.
-            early_stopping: an `EarlyStopping`, or the patience of one.
+            early_stopping: an `EarlyStopping`, or the patience of one, or True.
             progress: True, False, or ``"auto"``: a bar if standard error is a terminal.
 
         Returns:
@@ -239,16 +204,17 @@ class Trainer:
             raise InputError(f"epochs is a number >= 0, not {epochs}")
         data = self._feeder.dataset(train)
         held_out = None if validation is None else self._feeder.dataset(validation)
-        stopping = EarlyStopping(early_stopping) if isinstance(early_stopping, int) else early_stopping
-        watchers = [*callbacks, *([stopping] if stopping is not None else [])]
+        if stopping := _stopping(early_stopping):
+            callbacks = [*callbacks, stopping]
+        watchers = Watchers(callbacks)
         self._stopped, last = "", self.epoch + epochs
-        _tell(watchers, "on_fit_begin", self)
+        watchers.tell("on_fit_begin", self)
         with make_progress(progress) as bar:
             while self.epoch < last and not self._stopped:
-                label = f"epoch {self.epoch + 1}/{last}"
-                self._run_epoch(data, held_out, batch_size, shuffle, watchers, bar, label)
+                bar.begin_epoch(f"epoch {self.epoch + 1}/{last}", -(-len(data) // max(batch_size, 1)))
+                self._run_epoch(data, held_out, batch_size, shuffle, watchers, bar)
         self.history.stopped = self._stopped
-        _tell(watchers, "on_fit_end", self, self.history)
+        watchers.tell("on_fit_end", self, self.history)
         return self.history
 
     def _run_epoch(
@@ -257,47 +223,42 @@ class Trainer:
         held_out: Dataset | None,
         batch_size: int,
         shuffle: bool,
-        watchers: list[Any],
+        watchers: Watchers,
         bar: SilentProgress,
-        label: str,
     ) -> None:
         began, number = time.perf_counter(), self.epoch + 1
-        position, *kind = self._unfinished
-        done = position if kind == [len(data), batch_size] else 0
-        bar.begin_epoch(label, -(-len(data) // batch_size), done)
-        _tell(watchers, "on_epoch_begin", self, number)
-        watching = [w.on_step_end for w in watchers if _overrides(w, "on_step_end")]
-        totals = MetricTotals(self._setup.metrics)
-        rng = np.random.default_rng([self._setup.seed, number])
-        rate = self.learning_rate
+        watchers.tell("on_epoch_begin", self, number)
         with np.errstate(all="ignore"):
-            for feeds in data.batches(batch_size, rng, shuffle=shuffle, start=done):
-                rate = self.learning_rate
-                out = self._advance(feeds)
-                loss = self._count(totals, out, feeds)
-                done += 1
-                self._unfinished = (done, len(data), batch_size)
-                bar.step(loss)
-                if watching:
-                    figures = self._figures(out, feeds)
-                    for tell in watching:
-                        tell(self, self.step_count, figures)
-                    if self._stopped:
-                        break
-            self._check_weights()
-        row: dict[str, float] = {"epoch": number, **totals.result()}
+            row: dict[str, float] = {"epoch": number, **self._run_batches(data, batch_size, shuffle, watchers, bar)}
         if held_out is not None:
             row |= {f"val_{k}": v for k, v in self._evaluate(held_out, batch_size).items()}
-        row |= {"learning_rate": rate, "seconds": time.perf_counter() - began}
+        row |= {"learning_rate": self._runner.last_rate, "seconds": time.perf_counter() - began}
         self.epoch, self._unfinished = number, (0, 0, 0)
         self.history.rows.append(row)
         bar.end_epoch(row)
-        _tell(watchers, "on_epoch_end", self, number, row)
+        watchers.tell("on_epoch_end", self, number, row)
 
-    def _check_weights(self) -> None:
-        parameters = self._session.parameters
-        if self._before is not None and not all(map(is_finite, parameters.values())):
-            self._fail(parameters, {}, self._session.step, "the new weights are not finite")
+    def _run_batches(
+        self, data: Dataset, batch_size: int, shuffle: bool, watchers: Watchers, bar: SilentProgress
+    ) -> dict[str, float]:
+        """The steps of one epoch, from where it was left if it was; the figures over them."""
+        runner, setup = self._runner, self._setup
+        done, *kind = self._unfinished
+        done = done if kind == [len(data), batch_size] else 0
+        totals = MetricTotals(setup.metrics)
+        rng = np.random.default_rng([setup.seed, self.epoch + 1])
+        for feeds in data.batches(batch_size, rng, shuffle=shuffle, start=done):
+            out = runner.advance(feeds)
+            setup.count(totals, out, feeds)
+            done += 1
+            self._unfinished = (done, len(data), batch_size)
+            bar.step(done, out[setup.step.loss])
+            if watchers.each_step:
+                watchers.tell("on_step_end", self, self.step_count, self._figures(out, feeds))
+                if self._stopped:
+                    break
+        runner.check_weights()
+        return totals.result()
 
     def stop(self, reason: str = "stopped") -> None:
         """Makes `fit` end after the current step or epoch; for callbacks. The history keeps the reason."""
@@ -315,17 +276,12 @@ class Trainer:
         return self._evaluate(self._feeder.dataset(data), batch_size)
 
     def _evaluate(self, data: Dataset, batch_size: int) -> dict[str, float]:
-        session, names = self._evaluation, self._setup.evaluation
-        session.parameters = self._session.parameters
+        session = self._evaluation
+        session.parameters = self._runner.session.parameters
         totals = MetricTotals(self._setup.metrics)
         with np.errstate(all="ignore"):
             for feeds in data.batches(batch_size):
-                out = session.run(feeds)
-                loss, n = out[names.loss].item(), batch_length(feeds)
-                if self._setup.metrics:
-                    totals.add(loss, n, out[names.prediction or ""], feeds[self._setup.judged or ""])
-                else:
-                    totals.add(loss, n)
+                self._setup.count(totals, session.run(feeds), feeds, evaluating=True)
         return totals.result()
 
     def predict(self, inputs: Mapping[str, Any]) -> Arrays:
@@ -339,12 +295,12 @@ class Trainer:
         """
         if self._prediction is None:
             self._prediction = Session(self._setup.model, mode="infer", seed=self._setup.seed, registry=self._registry)
-        self._prediction.parameters = self._session.parameters
+        self._prediction.parameters = self._runner.session.parameters
         return self._prediction.run(inputs)
 
     def weights(self) -> Arrays:
         """Copies of the model's current initializers: weights, running statistics, constants."""
-        current = self._session.parameters
+        current = self._runner.session.parameters
         return {k: np.array(current.get(k, a)) for k, a in self._setup.model.initializers.items()}
 
     def set_weights(self, weights: Mapping[str, Any]) -> None:
@@ -364,8 +320,7 @@ class Trainer:
                     f"{name!r} is {model[name].dtype}{list(model[name].shape)}, the new one {a.dtype}{list(a.shape)}"
                 )
             checked[name] = a
-        self._session.parameters = {**self._session.parameters, **checked}
-        self._before = None
+        self._runner.replace(checked)
 
     def graph(self) -> Graph:
         """The model as it was given, with the current weights and running statistics."""
@@ -382,7 +337,7 @@ class Trainer:
         """
         rows = tuple(dict(row) for row in self.history)
         at = Progress(self.step_count, self.epoch, self._unfinished, self.rate_scale, rows)
-        write_checkpoint(path, self._setup, self._session.parameters, at, self._registry)
+        write_checkpoint(path, self._setup, self._runner.session.parameters, at, self._registry)
 
     @classmethod
     def resume(
@@ -405,12 +360,8 @@ class Trainer:
         return trainer
 
 
-def _tell(watchers: Iterable[Any], method: str, *facts: Any) -> None:
-    for watcher in watchers:
-        if hasattr(watcher, method):
-            getattr(watcher, method)(*facts)
-
-
-def _overrides(watcher: Any, method: str) -> bool:
-    own = getattr(type(watcher), method, None) or getattr(watcher, method, None)
-    return own is not None and own is not getattr(TrainingCallback, method)
+def _stopping(given: EarlyStopping | int | None) -> EarlyStopping | None:
+    """An `EarlyStopping` from itself, from a patience, or from True (its defaults)."""
+    if isinstance(given, bool):
+        return EarlyStopping() if given else None
+    return EarlyStopping(given) if isinstance(given, int) else given

@@ -74,6 +74,12 @@ def test_half_precision_sums_in_single():
     assert y.dtype == np.float16 and y[0, 0, 0, 0] == 4096
 
 
+def test_infinities_and_overflow_pass_without_a_warning():
+    x, w = np.array([[[np.inf, 1, 6e4]]], np.float16), np.array([[[1, -1]], [[3, 3]]], np.float16)
+    np.testing.assert_array_equal(conv(x, w), [[[np.inf, -60000], [np.inf, np.inf]]])
+    assert np.isnan(conv(x, np.zeros((1, 1, 2), np.float16))[0, 0, 0])
+
+
 def test_conv_transpose_is_the_adjoint_of_conv():
     rng = np.random.default_rng(2)
     attributes = {"strides": (2, 1), "pads": (1, 0, 0, 1), "dilations": (1, 2), "group": 2}

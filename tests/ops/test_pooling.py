@@ -171,6 +171,16 @@ def test_roi_align_rejects_images_that_are_not_there():
         roi_align(np.zeros((1, 1, 4, 4)), np.zeros((1, 4)), np.array([1]))
 
 
+def test_absurd_regions_neither_hang_nor_crash():
+    x, first = np.ones((1, 1, 4, 4)), np.array([0])
+    for far in (1e12, np.inf):
+        with pytest.raises(ValueError, match="a region spans"):
+            roi_align(x, np.array([[0, 0, far, 2]]), first)
+    assert roi_align(x, np.array([[0, 0, 1e12, 2]]), first, sampling_ratio=2).shape == (1, 1, 1, 1)
+    assert roi_align(x, np.full((1, 4), np.nan), first).item() == 0
+    assert max_roi_pool(x, np.array([[0, np.nan, -np.inf, np.inf, 1e30]]), pooled_shape=(1, 1)).item() == 1
+
+
 def test_max_roi_pool_by_hand():
     x = np.arange(36.0).reshape(1, 1, 6, 6)
     y = max_roi_pool(x, np.array([[0, 1, 1, 4, 3], [0, 4, 4, 9, 9]], float), pooled_shape=(2, 2))
@@ -184,9 +194,9 @@ def test_col2im_counts_overlaps():
 
 
 def test_center_crop_and_pad():
-    x = np.arange(5.0)
-    np.testing.assert_array_equal(center_crop_pad(x, np.array([2])), [1, 2])
-    np.testing.assert_array_equal(center_crop_pad(x, np.array([8])), [0, 0, 0, 1, 2, 3, 4, 0])
+    x = np.arange(1.0, 6)
+    np.testing.assert_array_equal(center_crop_pad(x, np.array([2])), [2, 3])
+    np.testing.assert_array_equal(center_crop_pad(x, np.array([8])), [0, 1, 2, 3, 4, 5, 0, 0])
     for n, m in itertools.product((3, 4), (6, 7)):
         x = np.arange(1.0, n + 1)
         np.testing.assert_array_equal(center_crop_pad(center_crop_pad(x, np.array([m])), np.array([n])), x)

@@ -96,7 +96,8 @@ def test_adams_weight_decay_is_a_part_of_the_gradient(history):
 
 def test_adams_first_step_is_the_learning_rate_whatever_the_gradients_size():
     for size in (1e-3, 1.0, 1e6):
-        w, _ = optim.Adam(RATE).update(np.zeros(3), np.array([1.0, -2.0, 3.0]) * size, optim.Adam().init(np.zeros(3)), 1)
+        start, g = np.zeros(3), np.array([1.0, -2.0, 3.0]) * size
+        w, _ = optim.Adam(RATE).update(start, g, optim.Adam().init(start), 1)
         np.testing.assert_allclose(w, [-RATE, RATE, -RATE], rtol=1e-4)
 
 

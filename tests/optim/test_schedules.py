@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -44,7 +45,7 @@ def test_falling_schedules_fall(rate, steps, end):
         values = [make(rate, steps=steps, end=end)(t) for t in range(1, steps + 2)]
         assert values[0] == pytest.approx(rate)
         assert values[-1] == pytest.approx(end, abs=1e-15)
-        assert all(b <= a + 1e-15 for a, b in zip(values, values[1:], strict=False))
+        assert all(b <= a + 1e-15 for a, b in itertools.pairwise(values))
 
 
 def test_warmup_rises_in_a_line_and_then_joins_the_other_schedule():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from graphrt.ir import Graph
@@ -25,7 +27,7 @@ def mlp(sizes: tuple[int, ...] = (4, 8, 3), dtype: str = "float32", seed: int = 
     rng = np.random.default_rng(seed)
     b = GraphBuilder("mlp", dtype=dtype)
     h = b.input("x", dtype, ["batch", sizes[0]])
-    for i, (n, m) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for i, (n, m) in enumerate(itertools.pairwise(sizes)):
         h = h @ b.parameter(f"layer{i}.w", glorot_uniform(rng, (n, m), dtype)) + b.parameter(
             f"layer{i}.b", np.zeros(m, dtype)
         )

@@ -34,7 +34,7 @@ def normalized():
 
 
 def state(trainer):
-    return {k: a.tobytes() for k, a in trainer._session.parameters.items()}
+    return {k: a.tobytes() for k, a in trainer._runner.session.parameters.items()}
 
 
 def trainer_of(chosen):

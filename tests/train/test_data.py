@@ -142,12 +142,12 @@ def test_damaged_numpy_files_are_refused(tmp_path, name, content):
 
 def test_nothing_in_a_file_is_executed(tmp_path):
     np.save(tmp_path / "o.npy", np.array([print], object), allow_pickle=True)
-    with pytest.raises(DataError, match="cannot be read as .npy"):
+    with pytest.raises(DataError, match=r"cannot be read as \.npy"):
         load_data(tmp_path / "o.npy")
 
 
 def test_other_files_are_refused(tmp_path):
     with pytest.raises(DataError, match=re.escape("data files are .npz, .npy or .csv")):
         load_data(tmp_path / "d.parquet")
-    with pytest.raises(DataError, match="cannot be read as .csv: No such file"):
+    with pytest.raises(DataError, match=r"cannot be read as \.csv: No such file"):
         load_data(tmp_path / "missing.csv")

@@ -1,2 +1,190 @@
-def check_gradients(graph, feeds): return {"status":"none","reason":"todo"}
-def tagged_pairs(): return set()
+"""Checks VJP and JVP of one case in float64: against central differences, and against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+
+from conformance.doubles import flattened, wide, widened
+from graphrt.autodiff import reverse
+from graphrt.errors import NotDifferentiableError
+from graphrt.ir import Graph
+from graphrt.runtime.session import Session
+
+Arrays = dict[str, Any]
+H = 1e-6
+"""Step of the differences, times a direction with entries of about 1."""
+RTOL, ATOL = 1e-4, 1e-6
+ADJOINT = 1e-9
+_SETTLED = {"no floats": 0, "none": 1, "pass": 2, "fail": 3}
+
+
+def tagged_pairs() -> set[str]:
+    """``"Op.input"`` for each input of a current op of the main domain that ONNX tags differentiable."""
+    newest: dict[str, Any] = {}
+    for s in onnx.defs.get_all_schemas():
+        if not s.domain:
+            newest[s.name] = s
+    category = onnx.defs.OpSchema.DifferentiationCategory.Differentiable
+    return {f"{s.name}.{i.name}" for s in newest.values() for i in s.inputs if i.differentiation_category == category}
+
+
+def check_gradients(graph: Graph, feeds: Mapping[str, Any]) -> Arrays:
+    """Checks the derivatives of all float outputs by all float inputs and parameters.
+
+    Returns:
+        ``status``: "pass", "fail", "none" (there is no derivative here: ``reason`` says why) or "no floats" (no
+        input is a float tensor); ``pairs``: the (op, input) pairs that were checked.
+    """
+    session = Session(widened(graph))
+    fed = {k: wide(v) for k, v in feeds.items()}
+    if not any(map(_has_floats, fed.values())):
+        return {"status": "no floats"}
+    tensors, given = flattened(session.graph, fed, session.run(fed))
+    return _Check(tensors, given).run()
+
+
+def _has_floats(value: Any) -> bool:
+    if isinstance(value, list):
+        return any(map(_has_floats, value))
+    return isinstance(value, np.ndarray) and value.dtype.kind in "fcV" and value.dtype.name != "void"
+
+
+def _is_double(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype in (np.float64, np.complex128)
+
+
+class _Check:
+    def __init__(self, graph: Graph, feeds: Arrays):
+        self.session, self.graph, self.feeds = Session(graph), graph, feeds
+        self.rng = np.random.default_rng(0)
+
+    def run(self) -> Arrays:
+        """Checks at the case's own point, and beside it where that is at a kink."""
+        out = self.at(self.feeds)
+        self.of = [k for k, v in out.items() if _is_double(v)]
+        parameters = [k for k in self.session.trainable() if _is_double(self.graph.initializers[k])]
+        wrt = [k for k, v in self.feeds.items() if _is_double(v)] + parameters
+        if not wrt:
+            return {"status": "none", "reason": "the float inputs are of 8 bits or fewer: too coarse for a small step"}
+        if not self.of:
+            return {"status": "none", "reason": "integer path: no output is a float tensor"}
+        try:
+            reached = reverse(self.graph, self.session.registry, self.of, wrt).reached
+        except NotDifferentiableError as e:
+            return {"status": "fail", "reason": str(e).splitlines()[0]}
+        self.wrt = [w for w in wrt if w in reached]
+        if not self.wrt:
+            return {"status": "none", "reason": "integer path: the outputs depend on the floats only through inputs that are never differentiated"}
+        return self.verdict()
+
+    def verdict(self) -> Arrays:
+        """The status of the case's point; or, where that is at a kink, of a point beside it."""
+        first = self.check(self.feeds)
+        if first != "kink":
+            return self.result(first)
+        for scale in (1e-3, 1e-2):
+            beside = {k: v + scale * self.rng.normal(size=v.shape) if k in self.wrt else v for k, v in self.feeds.items()}
+            found = self.check(beside)
+            if found != "kink":
+                return self.result(found)
+        return {"status": "none", "reason": "discontinuity at the point, or no finite value there"}
+
+    def result(self, found: str) -> Arrays:
+        return {"status": "fail", "reason": found} if found else {"status": "pass", "pairs": self.pairs()}
+
+    def at(self, feeds: Arrays) -> Arrays:
+        self.session.step = 0
+        return self.session.run(feeds)
+
+    def moved(self, feeds: Arrays, direction: Arrays, h: float) -> Arrays:
+        """The outputs at feeds (and parameters) + h times the direction."""
+        before = dict(self.session.parameters)
+        try:
+            for k in self.wrt:
+                if k not in feeds:
+                    self.session.parameters[k] = before[k] + h * direction[k]
+            out = self.at({k: v + h * direction[k] if k in direction else v for k, v in feeds.items()})
+            return {o: np.asarray(out[o]) for o in self.of}
+        finally:
+            self.session.parameters.update(before)
+
+    def direction(self, feeds: Arrays) -> Arrays:
+        at = {k: np.asarray(feeds.get(k, self.session.parameters.get(k))) for k in self.wrt}
+        return {k: self._draw(v) for k, v in at.items()}
+
+    def _draw(self, like: Any) -> Any:
+        real = self.rng.normal(size=like.shape)
+        return real + 1j * self.rng.normal(size=like.shape) if like.dtype.kind == "c" else real
+
+    def check(self, feeds: Arrays) -> str:
+        """"" when all is well, "kink" when the point has no derivative, else what is wrong."""
+        v = self.direction(feeds)
+        self.session.step = 0
+        value, tangent = self.session.jvp(feeds, v, of=self.of)
+        smooth, wrong = True, ""
+        h = H
+        low, mid, high = (self.moved(feeds, v, s) for s in (-h, 0.0, h))
+        for o in self.of:
+            t = np.asarray(tangent[o])
+            if t.shape != mid[o].shape:
+                return f"the tangent of {o!r} has shape {t.shape}, the value {mid[o].shape}"
+            if low[o].shape != t.shape or high[o].shape != t.shape:
+                return "kink"
+            ok, kinks = _compare(t, low[o], mid[o], high[o], h)
+            smooth &= not kinks.any()
+            if not ok and not wrong:
+                wrong = f"JVP of {o!r} differs from central differences by {_worst(t, low[o], high[o], kinks, h):.3g}"
+        if wrong:
+            return wrong
+        if not smooth:
+            return "kink"
+        return self.adjoint(feeds, v, value, tangent)
+
+    def adjoint(self, feeds: Arrays, v: Arrays, value: Arrays, tangent: Arrays) -> str:
+        """Whether <ct, J v> == <J^T ct, v> holds."""
+        self.session.step = 0
+        _, pullback = self.session.vjp(feeds, wrt=self.wrt, of=self.of)
+        ct = {o: self._draw(np.asarray(value[o])) for o in self.of}
+        back = pullback(ct)
+        for w in self.wrt:
+            if np.shape(back[w]) != v[w].shape:
+                return f"the cotangent of {w!r} has shape {np.shape(back[w])}, the value {v[w].shape}"
+        left = [np.real(np.vdot(ct[o], tangent[o])) for o in self.of]
+        right = [np.real(np.vdot(back[w], v[w])) for w in self.wrt]
+        size = sum(np.sum(np.abs(ct[o] * tangent[o])) for o in self.of) + sum(np.sum(np.abs(back[w] * v[w])) for w in self.wrt)
+        off = abs(sum(left) - sum(right))
+        return "" if off <= ADJOINT * max(size, 1) else f"adjoint identity: {sum(left):.9g} is not {sum(right):.9g}"
+
+    def pairs(self) -> list[str]:
+        """The (op, input) pairs of nodes that a checked value feeds directly."""
+        found = set()
+        for node in self.graph.nodes:
+            if node.domain:
+                continue
+            schema = onnx.defs.get_schema(node.op_type, onnx.defs.onnx_opset_version(), "")
+            for i, name in enumerate(node.inputs):
+                if name in self.wrt:
+                    found.add(f"{node.op_type}.{schema.inputs[min(i, len(schema.inputs) - 1)].name}")
+        return sorted(found)
+
+
+def _compare(t: Any, low: Any, mid: Any, high: Any, h: float) -> tuple[bool, Any]:
+    """Whether a tangent agrees with the differences away from kinks, and where the kinks are."""
+    with np.errstate(all="ignore"):
+        central = (high - low) / (2 * h)
+        scale = ATOL * np.maximum(1, np.abs(mid))
+        finite = np.isfinite(t) & np.isfinite(central)
+        off = np.abs(t - central) > scale + RTOL * np.abs(central)
+        left, right = (mid - low) / h, (high - mid) / h
+        jumps = np.abs(right - left) > 10 * scale + 1e-3 * (np.abs(left) + np.abs(right))
+    kinks = ~finite | jumps
+    return not np.any(off & ~kinks), kinks
+
+
+def _worst(t: Any, low: Any, high: Any, kinks: Any, h: float) -> float:
+    off = np.abs(t - (high - low) / (2 * h))[~kinks]
+    return float(np.max(off)) if off.size else 0.0

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from graphrt.cli.inputs import read_graph
 from graphrt.cli.output import print_json
 from graphrt.cli.training import add_data_arguments, choose_objective, class_labels, read_dataset
 from graphrt.cli.usage import UsageError
-from graphrt.definitions import Optimizer
+from graphrt.definitions import Optimizer, Schedule, ScheduleDefinition
 from graphrt.io import save, suffixes
+from graphrt.ir import Graph
 from graphrt.manager import get_registry
 from graphrt.train.data import Dataset
 from graphrt.train.trainer import Trainer
@@ -31,8 +34,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a hyperparameter of the optimizer; repeatable"
     )
     parser.add_argument("--epochs", type=int, default=10, metavar="N", help="default: 10")
-    parser.add_argument("--validation", type=float, default=0.1, metavar="PART", help="of the examples (default: 0.1)")
-    parser.add_argument("--test", type=float, default=0.0, metavar="PART", help="of the examples, never trained on")
+    parser.add_argument("--schedule", metavar="NAME", help="how the learning rate falls: cosine, linear, ...")
+    parser.add_argument(
+        "--validation", default="0.1", metavar="PART|DATA", help="part of the examples, or a data file (default: 0.1)"
+    )
+    parser.add_argument("--test", default="0", metavar="PART|DATA", help="never trained on (default: none)")
     parser.add_argument("--l1", type=float, default=0.0, metavar="C", help="adds C sum(|w|) to the loss")
     parser.add_argument("--l2", type=float, default=0.0, metavar="C", help="adds C/2 sum(w^2) to the loss")
     parser.add_argument("--clip-norm", type=float, metavar="C", help="the most the gradient's norm may be")
@@ -51,11 +57,12 @@ def run(args: argparse.Namespace) -> int:
     graph = read_graph(args.model)
     choice = choose_objective(graph, args)
     data, target = read_dataset(graph, args)
-    parts = split(data, target, args.validation, args.test, args.seed)
+    batch_size = args.batch_size or 32
+    parts = split(args, graph, data, target)
     trainer = Trainer(
         graph,
         choice.loss,
-        make_optimizer(args.optimizer, args.lr, args.set),
+        make_optimizer(args, args.epochs * -(-len(parts["train"]) // batch_size)),
         choice.metrics,
         args.trainable or ["*"],
         l1=args.l1,
@@ -67,12 +74,12 @@ def run(args: argparse.Namespace) -> int:
     )
     if choice.note:
         print(choice.note, file=sys.stderr)
-    shown = not (args.no_progress or args.json) and sys.stderr.isatty()
+    shown = not args.no_progress and sys.stderr.isatty()
     history = trainer.fit(
         parts["train"],
         parts.get("validation"),
         epochs=args.epochs,
-        batch_size=args.batch_size or 32,
+        batch_size=batch_size,
         early_stopping=args.early_stopping,
         progress=shown,
     )
@@ -97,35 +104,71 @@ def check_target(path: str) -> None:
         raise UsageError(f"{path}: its suffix names no known format; there are: {', '.join(known)}")
 
 
-def make_optimizer(name: str, rate: float | None, settings: list[str]) -> Optimizer:
-    """An optimizer by its name in any case, with its learning rate and ``name=value`` hyperparameters."""
-    table = get_registry().table("optimizers")
-    names = {n.lower(): n for n in table}
-    definition = get_registry().get("optimizers", names.get(name.lower(), name))
+def make_optimizer(args: argparse.Namespace, steps: int) -> Optimizer:
+    """The optimizer that was asked for, by its name in any case, with its learning rate and hyperparameters.
+
+    Args:
+        args: the verb's arguments.
+        steps: how many there will be, for schedules.
+    """
+    registry = get_registry()
+    definition = registry.get("optimizers", _in_any_case(args.optimizer, registry.table("optimizers")))
     chosen: dict[str, Any] = {}
-    for item in settings:
+    for item in args.set:
         key, _, text = item.partition("=")
-        try:
-            chosen[key] = text.lower() == "true" if text.lower() in ("true", "false") else float(text)
-        except ValueError:
-            raise UsageError(f"--set {item}: write NAME=NUMBER, such as momentum=0.9") from None
         spec = definition.op.attributes.get(key)
-        if spec is not None and spec.kind == "int" and chosen[key] == int(chosen[key]):
-            chosen[key] = type(spec.default)(chosen[key]) if spec.default is not None else int(chosen[key])
+        chosen[key] = _setting(item, text, None if spec is None else spec.default)
+    rate = args.lr if args.schedule is None else _schedule(args.schedule, args.lr, steps)
     made: Optimizer = definition(**chosen) if rate is None else definition(rate, **chosen)
     return made
 
 
-def split(data: Dataset, target: str | None, validation: float, test: float, seed: int) -> dict[str, Dataset]:
-    """The parts ``train``, ``validation`` and ``test``; a part of size 0 is left out."""
-    wanted = {"train": 1 - validation - test, "validation": validation, "test": test}
-    if not (validation >= 0 and test >= 0 and wanted["train"] > 0):
+def _in_any_case(name: str, names: Iterable[str]) -> str:
+    return {n.lower(): n for n in names}.get(name.lower(), name)
+
+
+def _setting(item: str, text: str, default: Any) -> Any:
+    """A number, or true or false, of the type that the default has."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        value = float(text)
+    except ValueError:
+        raise UsageError(f"--set {item}: write NAME=NUMBER, such as momentum=0.9") from None
+    return type(default)(value) if isinstance(default, int) and value == int(value) else value
+
+
+def _schedule(name: str, rate: float | None, steps: int) -> Schedule:
+    definition: ScheduleDefinition = get_registry().get("schedules", name)
+    if rate is None:
+        raise UsageError("--schedule needs the learning rate to begin with: --lr 1e-3")
+    parameters = list(inspect.signature(definition.function).parameters.values())[1:]
+    given = {"rate": rate, "steps": steps}
+    missing = [p.name for p in parameters if p.default is p.empty and p.name not in given]
+    if missing:
+        raise UsageError(f"the schedule {name!r} also needs {', '.join(missing)}: use it from Python")
+    return definition(**{p.name: given[p.name] for p in parameters if p.name in given})
+
+
+def split(args: argparse.Namespace, graph: Graph, data: Dataset, target: str | None) -> dict[str, Dataset]:
+    """The parts ``train``, ``validation`` and ``test``: from files of their own, or taken from the data."""
+    files: dict[str, Dataset] = {}
+    wanted: dict[str, float] = {}
+    for name in ("validation", "test"):
+        text = getattr(args, name)
+        try:
+            wanted[name] = float(text)
+        except ValueError:
+            other = argparse.Namespace(**{**vars(args), "data": text, "target": args.target})
+            files[name], _ = read_dataset(graph, other)
+    sizes = {"train": 1 - sum(wanted.values()), **{name: part for name, part in wanted.items() if part}}
+    if not all(0 < part <= 1 for part in sizes.values()):
         raise UsageError("--validation and --test are parts of the examples, such as 0.1, and leave some to train on")
-    sizes = {name: part for name, part in wanted.items() if part > 0}
     if len(sizes) == 1:
-        return {"train": data}
-    parts = data.split(list(sizes.values()), seed, class_labels(data, target))
-    return dict(zip(sizes, parts, strict=True))
+        return {"train": data, **files}
+    parts = data.split(list(sizes.values()), args.seed, class_labels(data, target))
+    made = dict(zip(sizes, parts, strict=True)) | files
+    return {name: made[name] for name in ("train", "validation", "test") if name in made}
 
 
 def _print(result: dict[str, Any], table: str | None, parts: dict[str, Dataset]) -> None:

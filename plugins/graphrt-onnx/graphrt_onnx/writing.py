@@ -1,0 +1,1 @@
+def to_onnx(*a, **k): raise NotImplementedError
