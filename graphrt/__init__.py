@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from graphrt.ir import Graph, Node, Value
     from graphrt.ir.builder import GraphBuilder
     from graphrt.runtime.session import Session
-    from graphrt.train import Trainer
+    from graphrt.train import Dataset, Trainer, load_data
     from graphrt.types import TensorType
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Dataset",
     "Dual",
     "Graph",
     "GraphBuilder",
@@ -37,12 +38,14 @@ __all__ = [
     "expression",
     "grad",
     "load",
+    "load_data",
     "models",
     "optim",
     "save",
 ]
 
 _HOMES = {
+    "Dataset": "graphrt.train",
     "Dual": "graphrt.dual",
     "Graph": "graphrt.ir",
     "GraphBuilder": "graphrt.ir.builder",
@@ -56,6 +59,7 @@ _HOMES = {
     "expression": "graphrt.expressions",
     "grad": "graphrt.expressions",
     "load": "graphrt.io",
+    "load_data": "graphrt.train",
     "models": "",
     "optim": "",
     "save": "graphrt.io",

@@ -7,7 +7,7 @@ returned from the hook of its kind (see `graphrt.hookspecs`).
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ import numpy as np
 
 from graphrt.errors import InputError, PluginError
 from graphrt.ir import Graph, Node
-from graphrt.op import Array, Op
+from graphrt.op import Array, Op, Rule
 from graphrt.types import ValueType
 
 if TYPE_CHECKING:
@@ -33,9 +33,10 @@ class OptimizerDefinition:
     """A kind of optimizer: a pure pair of `init` and update, made by the decorator `optimizer`.
 
     The update is a plain NumPy function ``(w, g, learning_rate, step, *state; hyperparameters) ->
-    (w_new, *state_new)``. ``w``: float [...], a parameter; ``g``: its gradient; ``learning_rate``: float
-    scalar; ``step``: int64 scalar, 1 at the first update; each state array has a name. Keyword-only
-    parameters are the hyperparameters. Calling the definition configures an `Optimizer`.
+    (w_new, *state_new)``. ``w``: float [...], a parameter; ``g``: its gradient; ``learning_rate``: scalar of
+    the parameter's dtype; ``step``: int64 scalar, 1 at the first update; each state array has a name, and keeps
+    the shape and dtype it was made with. Keyword-only parameters are the hyperparameters. Calling the
+    definition configures an `Optimizer`.
 
     Attributes:
         name: what it is called, in the registry and as an op of domain `OPTIMIZER_DOMAIN`.
@@ -129,7 +130,7 @@ class Optimizer:
         d = self.definition
         lr = np.asarray(self.rate(step), w.dtype)
         out = d.op(w, g, lr, np.int64(step), *(state.get(s) for s in d.state), **self.hyperparameters)
-        w_new, *state_new = out if isinstance(out, (tuple, list)) else (out,)
+        w_new, *state_new = out if d.state else (out,)
         new = dict(zip(d.state, state_new, strict=True))
         return w_new, {s: new[s] for s in self.state}
 
@@ -160,18 +161,43 @@ def optimizer(
         if names != (*_LEADING, *state):
             raise PluginError(f"optimizer {name}: its positional parameters are {_LEADING + state}, not {names}")
 
-        @made.infer
-        def _(w: ValueType) -> tuple[ValueType, ...]:
-            return (w,) * len(outputs)
-
+        made._infer = Rule((), lambda w, *kept: (w, *(t or w for t in kept)), ("w", *state))
         for array, setting in (when or {}).items():
             if array not in state or setting not in made.attributes:
                 raise PluginError(
                     f"optimizer {name}: when= maps state arrays to hyperparameters, not {array!r} to {setting!r}"
                 )
+        made.function = _keeping_dtypes(function, len(_LEADING), single=not state)
+        made.examples(lambda rng: _update_examples(rng, state, when or {}))
         return OptimizerDefinition(name, made, state, dict(when or {}), learning_rate)
 
     return make
+
+
+def _keeping_dtypes(function: Callable[..., Any], lead: int, single: bool) -> Callable[..., Any]:
+    """The update with its results in the dtypes that parameter and state had; one array where there is no state."""
+
+    def update(*arrays: Array, **settings: Any) -> Any:
+        made = function(*arrays, **settings)
+        new = made if isinstance(made, (tuple, list)) else (made,)
+        old = (arrays[0], *arrays[lead:])
+        kept = tuple(
+            x if x is None or o is None or x.dtype == o.dtype else x.astype(o.dtype) for x, o in zip(new, old, strict=True)
+        )
+        return kept[0] if single else kept
+
+    return update
+
+
+def _update_examples(rng: np.random.Generator, state: tuple[str, ...], when: Mapping[str, str]) -> Iterator[Any]:
+    """Arguments of updates for `graphrt.testing.check_op`: several shapes, with all the state and with the least."""
+    for shape, step in (((3, 2), 1), ((), 7), ((0, 2), 1)):
+        w, g, *arrays = (rng.uniform(0.1, 1.0, shape) for _ in range(2 + len(state)))
+        rate = np.asarray(0.01)
+        kept = tuple(a if s not in when else None for s, a in zip(state, arrays, strict=True))
+        yield (w, g, rate, np.asarray(step), *kept), {}
+        if when:
+            yield (w, g, rate, np.asarray(step), *arrays), dict.fromkeys(when.values(), 1)
 
 
 @dataclass(frozen=True, eq=False)

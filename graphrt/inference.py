@@ -71,13 +71,14 @@ def infer(
     for name, array in graph.initializers.items():
         known.types[name] = TensorType.of(array)
         if array.size <= SMALL and name not in overridable and (fold_floats or array.dtype.kind not in "fcV"):
-            known.constants[name] = array
+            known.constants[name] = _read_only(array)
     for value in graph.inputs:
         if value.type != UNKNOWN or value.name not in known.types:
             known.types[value.name] = value.type
     known.types.update(inputs or {})
-    for index in schedule(graph) if order is None else order:
-        _infer_node(graph, graph.nodes[index], registry, known, declared, on_error)
+    with np.errstate(all="ignore"):  # as when the graph runs
+        for index in schedule(graph) if order is None else order:
+            _infer_node(graph, graph.nodes[index], registry, known, declared, on_error)
     return known
 
 
@@ -110,9 +111,7 @@ def _infer_node(
         _note(node, (), known, declared)
 
 
-def _note(
-    node: Node, inferred: tuple[ValueType, ...], known: Inferred, declared: Mapping[str, ValueType]
-) -> None:
+def _note(node: Node, inferred: tuple[ValueType, ...], known: Inferred, declared: Mapping[str, ValueType]) -> None:
     for i, name in enumerate(node.outputs):
         if name:
             found = inferred[i] if i < len(inferred) and inferred[i] is not None else UNKNOWN
@@ -134,40 +133,52 @@ def merge_types(inferred: ValueType, declared: ValueType) -> ValueType:
 
 
 def _compute(node: Node, found: Op, values: list[Any], opset: int, known: Inferred) -> None:
-    """Runs the op ahead of time when everything it reads is a small known array."""
-    if node.op_type == "Like" and node.domain == "graphrt":
-        t = known.type(node.inputs[0])
-        if isinstance(t, TensorType) and t.is_static:
-            shape = _static_shape(t)
-            known.constants[node.outputs[0]] = np.broadcast_to(np.zeros((), numpy_dtype(t.dtype or "")), shape or ())
+    """Runs the op ahead of time when everything it reads is a small known array, or a known shape."""
+    if "." in node.op_type or "rng" in found.context or any(node.subgraphs()) or not any(node.outputs):
         return
-    if node.op_type == "Shape" and not node.domain and len(node.outputs) == 1:
-        shape = _static_shape(known.type(node.inputs[0]))
-        if shape is not None:
-            picked = shape[slice(node.attributes.get("start", 0), node.attributes.get("end"))]
-            known.constants[node.outputs[0]] = np.asarray(picked, np.int64)
-        return
-    if node.op_type == "Size" and not node.domain:
-        shape = _static_shape(known.type(node.inputs[0]))
-        if shape is not None:
-            known.constants[node.outputs[0]] = np.asarray(np.prod(shape, dtype=np.int64))
-        return
-    if "." in node.op_type or "rng" in found.context or any(node.subgraphs()):
-        return
-    if any(v is None and i for v, i in zip(values, node.inputs, strict=True)):
-        return
-    if not all(_is_small(known.type(o)) for o in node.outputs if o):
-        return
+    of_shape = _OF_SHAPE.get((node.domain, node.op_type))
+    if of_shape is None:
+        absent = any(v is None and i for v, i in zip(values, node.inputs, strict=True))
+        if absent or not all(_is_small(known.type(o)) for o in node.outputs if o):
+            return
     supplied = {"n_outputs": len(node.outputs), "opset": opset}
     attributes = dict(node.attributes) | {c: supplied[c] for c in found.context}
     try:
-        result = found.function(*values, **attributes)
+        result = of_shape(known.type(node.inputs[0]), attributes) if of_shape else found.function(*values, **attributes)
     except Exception as e:
         raise TypeInferenceError(f"{found.qualified_name}: {e}") from e
-    results = result if isinstance(result, (tuple, list)) else (result,)
-    for name, r in zip(node.outputs, results, strict=False):
+    for name, r in zip(node.outputs, result if isinstance(result, tuple) else (result,), strict=False):
         if name and isinstance(r, (np.ndarray, np.generic)):
-            known.constants[name] = np.asarray(r)
+            known.constants[name] = _read_only(np.asarray(r))
+
+
+def _read_only(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _shape_value(t: ValueType, attributes: Mapping[str, Any]) -> Any:
+    shape = _static_shape(t)
+    return None if shape is None else np.asarray(shape[attributes.get("start", 0) : attributes.get("end")], np.int64)
+
+
+def _size_value(t: ValueType, attributes: Mapping[str, Any]) -> Any:
+    shape = _static_shape(t)
+    return None if shape is None else np.asarray(np.prod(shape, dtype=np.int64))
+
+
+def _like_value(t: ValueType, attributes: Mapping[str, Any]) -> Any:
+    shape, dtype = _static_shape(t), getattr(t, "dtype", None)
+    return None if shape is None or dtype is None else np.broadcast_to(np.zeros((), numpy_dtype(dtype)), shape)
+
+
+_OF_SHAPE: Mapping[tuple[str, str], Callable[[ValueType, Mapping[str, Any]], Any]] = {
+    ("", "Shape"): _shape_value,
+    ("", "Size"): _size_value,
+    ("graphrt", "Like"): _like_value,
+}
+"""Ops that look at nothing but the type of their input: known with it, whatever the input's size."""
 
 
 def _static_shape(t: ValueType) -> tuple[int, ...] | None:

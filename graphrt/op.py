@@ -30,8 +30,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from graphrt.dual import Dual, next_level, tangent_of
-from graphrt.errors import GraphError, NotDifferentiableError, PluginError, TypeInferenceError
+from graphrt.dual import lists, next_level
+from graphrt.errors import GraphError, GraphrtError, NotDifferentiableError, PluginError, TypeInferenceError
 from graphrt.types import TensorType, ValueType, broadcast_shapes, dtype_name, numpy_dtype
 
 Array: TypeAlias = Any
@@ -101,7 +101,11 @@ def like(x: Array) -> Array:
 
     >>> like(np.ones((2, 3), "float32")).strides
     (0, 0)
+
+    A list gives the list of its arrays' likes; None gives None.
     """
+    if x is None or isinstance(x, list):
+        return x if x is None else [like(e) for e in x]
     return np.broadcast_to(np.zeros((), x.dtype), x.shape)
 
 
@@ -158,6 +162,8 @@ class Op:
         kinks: Sequence[float] = (),
     ):
         self.function, self.op_type, self.domain, self.version = function, op_type, domain, version
+        if not op_type or "." in op_type:
+            raise PluginError(f"op {op_type!r}: a name has no dots; those are for derived ops such as Tanh.vjp[x]")
         self.doc = function.__doc__ or ""
         names = (outputs,) if isinstance(outputs, str) else tuple(outputs)
         self.variadic_output = names[-1].startswith("*")
@@ -197,6 +203,11 @@ class Op:
         return f"{self.domain}::{self.op_type}" if self.domain else self.op_type
 
     @property
+    def many_outputs(self) -> bool:
+        """Whether the function returns a tuple of outputs, not one value (which may be a list: a sequence)."""
+        return self.variadic_output or len(self.outputs) > 1
+
+    @property
     def signature(self) -> str:
         """The schema as text: ``Clip(input, min?, max?; axis=0) -> y``."""
         mark = {True: "*"}
@@ -210,7 +221,9 @@ class Op:
     def derivative(self, wrt: str) -> Callable[[Function], Function]:
         """Declares the local derivative dy/d(wrt) of an elementwise op: it gives both VJP and JVP."""
         if not self.elementwise or len(self.outputs) != 1:
-            raise PluginError(f"op {self.qualified_name}: derivative() is for elementwise ops with one output; use vjp()")
+            raise PluginError(
+                f"op {self.qualified_name}: derivative() is for elementwise ops with one output; use vjp()"
+            )
         return self._declare(self._derivative, (wrt,), ())
 
     def vjp(self, *wrt: str) -> Callable[[Function], Function]:
@@ -341,7 +354,7 @@ class Op:
         """
         if suffix not in self._derived:
             kind, _, rest = suffix.partition("[")
-            if rest == "*]":
+            if kind in ("vjp", "jvp") and rest == "*]":
                 self._derived[suffix] = self._body_op(kind, suffix)
                 return self._derived[suffix]
             wrt = tuple(rest.removesuffix("]").split(","))
@@ -371,13 +384,11 @@ class Op:
         else:
             rule = _vjp_from_derivative(self._derivative[wrt[0]], broadcasts=len(self.inputs) > 1)
         variadic = self.param(wrt[-1]).variadic
-        outputs = tuple(f"{w}_ct" for w in wrt)
-        return self._rule_op(suffix, rule, outputs[:-1] + (f"*{outputs[-1]}",) if variadic else outputs)
+        return self._rule_op(suffix, rule, _marked(tuple(f"{w}_ct" for w in wrt), variadic))
 
     def _jvp_op(self, wrt: tuple[str, ...], suffix: str) -> Op:
         rule = self._jvp_rule(wrt)
-        outputs = tuple(f"{o}_dot" for o in self.outputs)
-        return self._rule_op(suffix, rule, outputs[:-1] + (f"*{outputs[-1]}",) if self.variadic_output else outputs)
+        return self._rule_op(suffix, rule, _marked(tuple(f"{o}_dot" for o in self.outputs), self.variadic_output))
 
     def _rule_op(self, suffix: str, rule: Rule, outputs: tuple[str, ...]) -> Op:
         made = Op.__new__(Op)
@@ -432,7 +443,8 @@ class Op:
         spread = len(group) > 1 or self.param(name).variadic
         likes = tuple(f"{n}_like" for n in group) if spread else ()
         values = (*(f"{n}_dot" for n in group), *likes, *held)
-        return Rule(group, _value_at_tangents(self, group, values), values, tuple(self.attributes) + tuple(self.context))
+        attributes = (*self.attributes, *self.context)
+        return Rule(group, _value_at_tangents(self, group, values), values, attributes)
 
     def _dual_rule(self, wrt: tuple[str, ...]) -> Rule:
         for name in wrt:
@@ -478,8 +490,8 @@ class Op:
     def _segment_lengths(self, count: int, segments: Sequence[int] | None) -> Sequence[int]:
         variadic = [i for i, p in enumerate(self.inputs) if p.variadic]
         if segments is not None:
-            if len(segments) != len(self.inputs) or sum(segments) != count:
-                raise GraphError(f"{self.op_type}: segments {tuple(segments)} do not fit {count} inputs")
+            if not self._are_segments(segments, count):
+                raise GraphError(f"{self.op_type}: segments {segments!r} do not fit {count} inputs")
             return segments
         if len(variadic) > 1:
             raise GraphError(f"{self.op_type}: a node with two variadic inputs needs the attribute 'segments'")
@@ -494,6 +506,12 @@ class Op:
             lengths.append(n)
             rest -= n
         return lengths
+
+    def _are_segments(self, segments: Any, count: int) -> bool:
+        whole = isinstance(segments, Sequence) and all(isinstance(n, int) and n >= 0 for n in segments)
+        if not whole or len(segments) != len(self.inputs) or sum(segments) != count:
+            return False
+        return all(n <= 1 or p.variadic for n, p in zip(segments, self.inputs, strict=True))
 
     # ---- types -------------------------------------------------------------------------------------
 
@@ -522,11 +540,15 @@ class Op:
                 return tuple(result) if isinstance(result, (tuple, list)) else (result,)
             if self.elementwise:
                 return self._infer_elementwise(types, {a: supplied[a] for a in self.attributes})
-        except (ValueError, IndexError, TypeError, AttributeError) as e:
+        except GraphrtError:
+            raise
+        except Exception as e:  # whatever a rule stumbles over: the types, or a node without what the op requires
             raise TypeInferenceError(f"{self.qualified_name}: {e}") from e
         return ()
 
-    def _infer_elementwise(self, types: Sequence[ValueType | None], attributes: dict[str, Any]) -> tuple[ValueType, ...]:
+    def _infer_elementwise(
+        self, types: Sequence[ValueType | None], attributes: dict[str, Any]
+    ) -> tuple[ValueType, ...]:
         present = [t for t in types if t is not None]
         if not all(isinstance(t, TensorType) for t in present):
             raise TypeInferenceError("takes tensors only")
@@ -559,6 +581,11 @@ def op(op_type: str, **options: Any) -> Callable[[Function], Op]:
     return lambda function: Op(function, op_type, **options)
 
 
+def _marked(outputs: tuple[str, ...], variadic: bool) -> tuple[str, ...]:
+    """Output names, the last one with its star if it stands for any number of them."""
+    return (*outputs[:-1], f"*{outputs[-1]}") if variadic else outputs
+
+
 def _read_signature(
     function: Function, where: str
 ) -> tuple[tuple[Param, ...], dict[str, AttributeSpec], frozenset[str]]:
@@ -584,7 +611,8 @@ def _read_signature(
 
 def _attribute_spec(name: str, annotation: Any, required: bool, default: Any, where: str) -> AttributeSpec:
     if annotation is None and default is not None:
-        annotation = f"tuple[{type(default[0]).__name__}, ...]" if isinstance(default, tuple) and default else type(default)
+        many = isinstance(default, tuple) and default
+        annotation = f"tuple[{type(default[0]).__name__}, ...]" if many else type(default)
     text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
     text = text.removesuffix(" | None").replace("np.ndarray[Any, Any]", "np.ndarray")
     kind = _KINDS.get("np.ndarray" if text == "ndarray" else text)
@@ -659,17 +687,13 @@ def _value_at_tangents(owner: Op, group: tuple[str, ...], values: tuple[str, ...
                 continue
             dots, likes = given.get(f"{p.name}_dot"), given.get(f"{p.name}_like")
             if p.variadic:
-                dots = dots or (None,) * len(likes)
-                args.extend(map(_tangent_or_zeros, dots, likes))
+                assert likes is not None, "the rule of a variadic input names its likes"
+                args.extend(map(lists.tangent_or_zeros, dots or (None,) * len(likes), likes))
             else:
-                args.append(_tangent_or_zeros(dots, likes))
+                args.append(lists.tangent_or_zeros(dots, likes))
         return owner.function(*args, **attributes)
 
     return jvp
-
-
-def _tangent_or_zeros(dot: Array | None, x_like: Array | None) -> Array | None:
-    return dot if dot is not None or x_like is None else np.zeros(x_like.shape, x_like.dtype)
 
 
 def _value_at_duals(owner: Op, wrt: tuple[str, ...], values: tuple[str, ...]) -> Function:
@@ -683,14 +707,14 @@ def _value_at_duals(owner: Op, wrt: tuple[str, ...], values: tuple[str, ...]) ->
             xs, dots = given[p.name], given.get(f"{p.name}_dot") if p.name in wrt else None
             if p.variadic:
                 dots = dots or (None,) * len(xs)
-                members = tuple(x if d is None else Dual(x, d, level) for x, d in zip(xs, dots, strict=True))
+                members = tuple(lists.dual(x, d, level) for x, d in zip(xs, dots, strict=True))
                 args.extend([members] if owner.grouped else members)
             else:
-                args.append(xs if dots is None else Dual(xs, dots, level))
+                args.append(lists.dual(xs, dots, level))
         result = owner.function(*args, **attributes)
-        if isinstance(result, (tuple, list)):
-            return tuple(None if r is None else tangent_of(r, level) for r in result)
-        return tangent_of(result, level)
+        if isinstance(result, tuple) or (isinstance(result, list) and owner.many_outputs):
+            return tuple(lists.tangent(r, level) for r in result)
+        return lists.tangent(result, level)
 
     return jvp
 

@@ -105,9 +105,9 @@ class Registry:
         """
         key = (domain, op_type, -1 if opset is None else opset)
         if key not in self._found:
-            base, _, suffixes = op_type.partition(".")
+            base, dot, suffixes = op_type.partition(".")
             found = self._find_version(base, domain, opset)
-            for suffix in suffixes.replace("].", "]\n").split("\n") if suffixes else ():
+            for suffix in suffixes.replace("].", "]\n").split("\n") if dot else ():
                 found = found.derived(suffix)
             self._found[key] = found
         return self._found[key]

@@ -194,6 +194,13 @@ class MapType:
 
 ValueType: TypeAlias = TensorType | SequenceType | OptionalType | MapType
 
+def carries_gradient(t: ValueType) -> bool:
+    """Whether a value of this type can have a cotangent: floats, unknown types, and what contains such."""
+    while isinstance(t, (SequenceType, OptionalType)):
+        t = t.element
+    return not isinstance(t, TensorType) or is_differentiable(t.dtype)
+
+
 UNKNOWN = TensorType()
 """The type of a value about which nothing is known."""
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from graphrt.autodiff.reverse import carries_gradient, check_names, differentiable_inputs
+from graphrt.autodiff.reverse import check_names, differentiable_inputs
 from graphrt.autodiff.rules import RuleWriter
 from graphrt.errors import NotDifferentiableError
 from graphrt.inference import Inferred, infer
 from graphrt.ir import Graph, NameScope, Node, Value, format_neighborhood
 from graphrt.ir.dag import between, dependency_graph, needed_for, schedule
 from graphrt.registry import Registry
+from graphrt.types import carries_gradient
 
 
 @dataclass(frozen=True)

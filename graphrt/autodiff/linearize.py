@@ -38,8 +38,8 @@ def split_at(graph: Graph, late: Sequence[str]) -> Split:
     read = dict.fromkeys(name for i in second for name in graph.nodes[i].free_inputs())
     early_outputs = tuple(v for v in graph.outputs if v.name not in waiting)
     late_outputs = tuple(v for v in graph.outputs if v.name in waiting)
-    leaves = set(graph.initializers)
-    residuals = tuple(n for n in read if n not in waiting and n not in leaves)
+    weights = set(graph.initializers) - set(graph.input_names)
+    residuals = tuple(n for n in read if n not in waiting and n not in weights)
     extra = tuple(Value(r) for r in residuals if r not in {v.name for v in early_outputs})
     first = graph.replace(
         inputs=tuple(v for v in graph.inputs if v.name not in late),

@@ -18,7 +18,7 @@ from graphrt.ir import Graph, NameScope, Value, format_neighborhood
 from graphrt.ir.dag import between, dependency_graph, needed_for, schedule
 from graphrt.op import Op
 from graphrt.registry import Registry
-from graphrt.types import UNKNOWN, TensorType, ValueType, is_differentiable
+from graphrt.types import UNKNOWN, TensorType, ValueType, carries_gradient, is_differentiable
 
 
 @dataclass(frozen=True)
@@ -149,11 +149,6 @@ def differentiable_inputs(
     return tuple(k for k, vs in fed.items() if k not in found.nondiff and any(v in live for v in vs if v))
 
 
-def carries_gradient(t: ValueType) -> bool:
-    """Whether a value of this type can have a cotangent."""
-    return not isinstance(t, TensorType) or is_differentiable(t.dtype)
-
-
 class _Walk:
     """The reverse walk's state: contributions to each value's cotangent so far."""
 
@@ -169,7 +164,7 @@ class _Walk:
             return None
         self.reached.add(value)
         if len(parts) > 1:
-            self.contributions[value] = parts = [self.writer.sum(parts, f"{value}.ct")]
+            self.contributions[value] = parts = [self.writer.sum(parts, f"{value}.ct", self.known.type(value))]
         return parts[0]
 
     def visit(self, index: int, live: set[str]) -> None:

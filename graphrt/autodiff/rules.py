@@ -9,7 +9,7 @@ from graphrt.inference import Inferred
 from graphrt.ir import OPSET, Graph, NameScope, Node
 from graphrt.op import Op
 from graphrt.registry import Registry
-from graphrt.types import TensorType, ValueType
+from graphrt.types import UNKNOWN, TensorType, ValueType
 
 DOMAIN = "graphrt"
 
@@ -39,9 +39,11 @@ class RuleWriter:
         self.nodes.append(Node(op_type, tuple(inputs), (name,), attributes, domain))
         return name
 
-    def sum(self, parts: Sequence[str], output: str) -> str:
-        """The sum of values of one shape."""
-        return self.add("Sum", parts, output)
+    def sum(self, parts: Sequence[str], output: str, kind: ValueType) -> str:
+        """The sum of cotangents of a value of this type."""
+        if isinstance(kind, TensorType) and kind != UNKNOWN:
+            return self.add("Sum", parts, output)
+        return self.add("Accumulate", parts, output, DOMAIN)
 
     def zeros_like(self, value: str) -> str:
         """Zeros with the shape and dtype of a value."""
@@ -129,7 +131,7 @@ class RuleWriter:
         targets = (*node.inputs, *captured_by(node))
         outputs = tuple(self.scope.fresh(f"{t}.ct") if t and t in live else "" for t in targets)
         arguments = (*(c or "" for c in cts), *node.inputs)
-        attributes = {**node.attributes, "segments": (len(cts), len(node.inputs))}
+        attributes = {**node.attributes, "segments": (len(cts), len(node.inputs)), "rng_key": rng_key(node)}
         self.nodes.append(Node(f"{node.op_type}.vjp[*]", arguments, outputs, attributes, node.domain, node.name))
         return [(t, o) for t, o in zip(targets, outputs, strict=True) if o]
 
@@ -138,7 +140,7 @@ class RuleWriter:
         captured = captured_by(node)
         tangents = tuple(dots.get(v, "") for v in (*node.inputs, *captured))
         own: Any = node.attributes.get("segments", (len(node.inputs),))
-        attributes = {**node.attributes, "segments": (len(tangents), *own)}
+        attributes = {**node.attributes, "segments": (len(tangents), *own), "rng_key": rng_key(node)}
         arguments = (*tangents, *node.inputs)
         self.nodes.append(Node(f"{node.op_type}.jvp[*]", arguments, tuple(outputs), attributes, node.domain, node.name))
 
@@ -166,7 +168,7 @@ class RuleWriter:
         if "n_outputs" in derived.context:
             attributes["n_outputs"] = node.attributes.get("n_outputs", len(node.outputs))
         if "rng" in derived.context:
-            attributes["rng_key"] = node.attributes.get("rng_key", node.label)
+            attributes["rng_key"] = rng_key(node)
         self.nodes.append(Node(derived.op_type, tuple(arguments), outputs, attributes, node.domain, node.name))
 
     def _name_outputs(self, found: Op, node: Node, derived: Op) -> None:
@@ -202,6 +204,11 @@ class RuleWriter:
         else:
             value = ""
         return list(value) if isinstance(value, tuple) else [value or ""]
+
+
+def rng_key(node: Node) -> str:
+    """What keys the random draws of a node, and of the derivative nodes made from it."""
+    return str(node.attributes.get("rng_key", node.identity))
 
 
 def captured_by(node: Node) -> tuple[str, ...]:

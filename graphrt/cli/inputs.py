@@ -1,12 +1,10 @@
-"""What the verbs read: models, formulas, points, arrays. ``-`` is standard input."""
+"""What the verbs read: models and arrays. ``-`` is standard input."""
 
 from __future__ import annotations
 
 import fnmatch
 import io
-import json
 import os
-import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, BinaryIO
@@ -15,13 +13,11 @@ import numpy as np
 
 from graphrt import format as native
 from graphrt.cli.usage import UsageError
-from graphrt.errors import DataError, ExpressionError, FormatError
-from graphrt.expressions import evaluate, expression
+from graphrt.errors import DataError, FormatError
 from graphrt.io import load
 from graphrt.ir import Graph
 from graphrt.types import TensorType, numpy_dtype
 
-_FILE = re.compile(r".*\.[A-Za-z][A-Za-z0-9_]*")
 _ENTRY_ERRORS = (OSError, ValueError, EOFError, MemoryError, KeyError, NotImplementedError)
 
 
@@ -46,64 +42,6 @@ def _graph_from_bytes(data: bytes) -> Graph:
         return native.from_json(data.decode())
     except UnicodeDecodeError as e:
         raise FormatError("neither a .grt file nor a JSON text", path="standard input") from e
-
-
-def read_formula_or_graph(text: str) -> tuple[Graph, bool]:
-    """A formula's graph and True, or a file's graph and False.
-
-    A text that names an existing file, or that ends like a file name (a point and letters, which no formula
-    does), is a file.
-    """
-    if text == "-" or os.path.isfile(text) or _FILE.fullmatch(text.strip()):
-        return read_graph(text if text == "-" else text.strip()), False
-    return expression(text), True
-
-
-def read_point(items: Iterable[str]) -> dict[str, Any]:
-    """Inputs from ``name=value`` items: a number, a JSON list, a formula such as ``pi/2``, or a ``.npy`` file.
-
-    Raises:
-        UsageError: an item is none of these, or a name comes twice.
-    """
-    point: dict[str, Any] = {}
-    for item in items:
-        name, equals, text = item.partition("=")
-        name, text = name.strip(), text.strip()
-        if not equals or not name or not text:
-            raise UsageError(f"{item!r}: write NAME=VALUE, such as x=3, x=pi/2 or x=[1,2]")
-        if name in point:
-            raise UsageError(f"{name!r} is given twice")
-        point[name] = _read_value(name, text)
-    return point
-
-
-def _read_value(name: str, text: str) -> Any:
-    if text == "-" or text.lower().endswith(".npy"):
-        return read_array(text)
-    if text[0] in "[{":
-        try:
-            return _as_list(json.loads(text))
-        except (ValueError, RecursionError) as e:
-            raise UsageError(f"{name}={text}: not a JSON list of numbers: {e}") from None
-    try:
-        return float(text) if not re.fullmatch(r"[+-]?\d{1,18}", text) else int(text)
-    except ValueError:
-        pass
-    try:
-        return evaluate(text)
-    except ExpressionError as e:
-        raise UsageError(f"the value of {name} is not a number: {e}") from None
-
-
-def _as_list(value: Any) -> list[Any]:
-    if not isinstance(value, list) or np.asarray(value).dtype.kind not in "fiub":
-        raise ValueError("its elements must be numbers, and its rows of one length")
-    return value
-
-
-def read_inputs(items: Sequence[str], data: str | None) -> dict[str, Any]:
-    """Arrays to run a model with: those of an ``.npz`` file, then ``name=value`` items."""
-    return {**({} if data is None else read_arrays(data)), **read_point(items)}
 
 
 def fit_inputs(graph: Graph, given: Mapping[str, Any]) -> dict[str, Any]:

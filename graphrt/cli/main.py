@@ -21,6 +21,11 @@ from graphrt.errors import DataError, ExpressionError, GraphrtError, InputError
 if TYPE_CHECKING:
     from graphrt.definitions import Command
 
+_VERB_NOTE = "graphrt VERB --help tells more; graphrt plugins lists those of plug-ins"
+_NOTES = """exit codes: 0 success, 1 a bad model or a difference found, 2 wrong usage
+--json writes NaN and infinities as the strings "nan", "inf" and "-inf"
+a file named - is standard input"""
+
 SUCCESS, BAD_MODEL, WRONG_USAGE, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
 
 
@@ -110,7 +115,7 @@ def _global_parser() -> Parser:
         "graphrt",
         usage="graphrt [--debug] [--disable-plugin NAME] VERB ...",
         description="Runs, differentiates and trains serialized op graphs.",
-        epilog=f"verbs (graphrt VERB --help tells more; graphrt plugins lists those of plug-ins):\n{listing}",
+        epilog=f"verbs ({_VERB_NOTE}):\n{listing}\n\n{_NOTES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="store_true", help="print the version and leave")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from graphrt.cli.inputs import read_arrays
 from graphrt.cli.usage import UsageError
 from graphrt.ir import Graph
+from graphrt.manager import get_registry
 from graphrt.train.data import Dataset, load_data
 
 SCORES = {
@@ -72,7 +73,7 @@ def choose_objective(graph: Graph, args: argparse.Namespace) -> Choice:
             loss = "mean_squared_error"
             note = f"loss {loss} on {graph.output_names[0]!r}"
     if loss is None:
-        raise UsageError("name the loss with --loss; see: graphrt plugins --json")
+        raise UsageError(f"name the loss with --loss; there are: {', '.join(get_registry().table('losses'))}")
     fitting = METRICS.get(loss)
     metrics = tuple(args.metric) if args.metric is not None else (fitting,) if fitting else ()
     return Choice(loss, output, metrics, note)

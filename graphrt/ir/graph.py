@@ -83,7 +83,12 @@ class Node:
     @property
     def label(self) -> str:
         """The node's name, or its first output's when it has none: what messages call it."""
-        return self.name or next((o for o in self.outputs if o), self.op_type)
+        return self.name or self.identity or self.op_type
+
+    @property
+    def identity(self) -> str:
+        """The first output's name, which no other node of the graph has: what keys a random op's draws."""
+        return next((o for o in self.outputs if o), "")
 
     def subgraphs(self) -> Iterator[Graph]:
         """The graphs among the attributes (bodies of If, Loop, Scan, …)."""
@@ -216,6 +221,6 @@ class NameScope:
             GraphError: it is in use already.
         """
         if name in self._taken:
-            raise GraphError(f"the value {name!r} is defined already; values are single-assignment: choose another name")
+            raise GraphError(f"the value {name!r} is defined already; values are single-assignment: choose another")
         self._taken.add(name)
         return name

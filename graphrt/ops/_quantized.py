@@ -60,7 +60,9 @@ def _slice_axis(scale: tuple[int, ...], shape: tuple[int, ...], axis: int, block
         expected = (*shape[:at], -(-shape[at] // block_size), *shape[at + 1 :])
     if scale != expected:
         kind = f"blocks of {block_size} along" if block_size else "slices of"
-        raise ValueError(f"a scale for {kind} axis {at} of data {shape} has shape {expected} or one element, not {scale}")
+        raise ValueError(
+            f"a scale for {kind} axis {at} of data {shape} has shape {expected} or one element, not {scale}"
+        )
     return at
 
 
@@ -100,8 +102,13 @@ def quantized(ratio: Array, zero_point: Array | None, to: str, saturate: int = 1
 
 
 def requantized(total: Array, multiplier: Array, zero_point: Array) -> Array:
-    """An accumulator scaled down into the type of ``zero_point``: int32 (or float32) [...], float -> [...]."""
-    return quantized(total * multiplier.astype(np.float64), zero_point, dtype_name(zero_point.dtype))
+    """An accumulator scaled down into the type of ``zero_point``: int32 (or float32) [...], float -> [...].
+
+    In float32 throughout, as inference engines do it: what is near a half then rounds the same way.
+    """
+    with quiet():
+        ratio = total.astype(np.float32) * multiplier.astype(np.float32)
+    return quantized(ratio, zero_point, dtype_name(zero_point.dtype))
 
 
 # ---- exact integers -------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What RNN, GRU and LSTM share: activations, directions, sequence lengths, and the walks along time.
+"""What RNN, GRU and LSTM share: attributes, directions, sequence lengths, and the walks along time.
 
 A cell (see `_recurrent_cells`) is one step and its linear map: ``step`` makes the next state, ``push`` carries tangents
 forward through the step, ``pull`` carries cotangents back. The walks here put all that does not depend on the state
@@ -14,90 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from graphrt.ops._math import quiet, sigmoid, softplus
+from graphrt.ops._math import quiet
+from graphrt.ops._recurrent_activations import Activation, activations
 from graphrt.types import TensorType
 
 Array = Any
 State = tuple[Array, ...]
-
-
-# ---- activations -------------------------------------------------------------------------------------------
-
-
-def _scaled_tanh_slope(x: Array, y: Array, a: float, b: float) -> Array:
-    t = np.tanh(b * x)
-    return a * b * (1 - t * t)
-
-
-_Function = Callable[[Array, float, float], Array]
-_Slope = Callable[[Array, Array, float, float], Array]
-_TABLE: dict[str, tuple[_Function, _Slope, float | None, float | None]] = {
-    "relu": (lambda x, a, b: np.maximum(x, 0), lambda x, y, a, b: x > 0, None, None),
-    "tanh": (lambda x, a, b: np.tanh(x), lambda x, y, a, b: 1 - y * y, None, None),
-    "sigmoid": (lambda x, a, b: sigmoid(x), lambda x, y, a, b: y * (1 - y), None, None),
-    "affine": (lambda x, a, b: a * x + b, lambda x, y, a, b: np.full_like(x, a), 1.0, 0.0),
-    "leakyrelu": (lambda x, a, b: np.where(x >= 0, x, a * x), lambda x, y, a, b: _two(x > 0, 1, a, x), 0.01, None),
-    "thresholdedrelu": (lambda x, a, b: np.where(x >= a, x, 0), lambda x, y, a, b: x >= a, 1.0, None),
-    "scaledtanh": (lambda x, a, b: a * np.tanh(b * x), _scaled_tanh_slope, 1.0, 1.0),
-    "hardsigmoid": (
-        lambda x, a, b: np.minimum(np.maximum(a * x + b, 0), 1),
-        lambda x, y, a, b: _two((y > 0) & (y < 1), a, 0, x),
-        0.2,
-        0.5,
-    ),
-    "elu": (
-        lambda x, a, b: np.where(x >= 0, x, a * np.expm1(np.minimum(x, 0))),
-        lambda x, y, a, b: np.where(x > 0, np.ones_like(y), y + a),
-        1.0,
-        None,
-    ),
-    "softsign": (lambda x, a, b: x / (1 + np.abs(x)), lambda x, y, a, b: 1 / np.square(1 + np.abs(x)), None, None),
-    "softplus": (lambda x, a, b: softplus(x), lambda x, y, a, b: sigmoid(x), None, None),
-}
-"""Name to value f(x), slope f'(x) by x and y = f(x), and the defaults of alpha and beta (None: has none)."""
-
-
-def _two(condition: Array, a: float, b: float, x: Array) -> Array:
-    return np.where(condition, np.array(a, x.dtype), np.array(b, x.dtype))
-
-
-@dataclass(frozen=True)
-class Activation:
-    """An activation with its constants; its argument is first clipped to [-clip, clip] (0: it is not)."""
-
-    name: str
-    alpha: float
-    beta: float
-    clip: float = 0.0
-
-    def __call__(self, z: Array) -> Array:
-        return _TABLE[self.name][0](self._clipped(z), self.alpha, self.beta)
-
-    def slope(self, z: Array, y: Array) -> Array:
-        """dy/dz; zero where the argument is clipped, the inner slope where it just touches the bound."""
-        slope = _TABLE[self.name][1](self._clipped(z), y, self.alpha, self.beta)
-        return slope * (np.abs(z) <= self.clip) if self.clip else slope
-
-    def _clipped(self, z: Array) -> Array:
-        return np.minimum(np.maximum(z, -self.clip), self.clip) if self.clip else z
-
-
-def _activations(
-    names: Sequence[str], alphas: Sequence[float] | None, betas: Sequence[float] | None, clip: float | None
-) -> list[Activation]:
-    """Activations with their constants; each takes the next alpha (beta) from the list if it has one, else its default."""
-    rest = {2: list(alphas or ()), 3: list(betas or ())}
-    made = []
-    for name in names:
-        entry = _TABLE.get(name.lower())
-        if entry is None:
-            raise ValueError(f"no activation is named {name!r}; there are: {', '.join(_TABLE)}")
-        a, b = (
-            0.0 if entry[i] is None else float(rest[i].pop(0) if rest[i] else entry[i])  # type: ignore[arg-type]
-            for i in (2, 3)
-        )
-        made.append(Activation(name.lower(), a, b, float(clip or 0)))
-    return made
 
 
 # ---- what a node's attributes say --------------------------------------------------------------------------
@@ -125,17 +47,17 @@ class Layer:
 
 
 def layer(
-    cell: Callable[..., Any], names: Sequence[str], direction: str, activations: Sequence[str] | None,
+    cell: Callable[..., Any], names: Sequence[str], direction: str, names_given: Sequence[str] | None,
     alphas: Sequence[float] | None, betas: Sequence[float] | None, clip: float | None, layout: int, flag: int = 0,
 ) -> Layer:  # fmt: skip
     """Resolves attributes; ``names`` are the default activations of one direction."""
     backward, per = directions(direction), len(names)
-    given = tuple(activations or tuple(names) * len(backward))
+    given = tuple(names_given or tuple(names) * len(backward))
     if len(backward) == 1 and len(given) == 2 * per and given[:per] == given[per:]:
         given = given[:per]
     if len(given) != per * len(backward):
         raise ValueError(f"{len(given)} activations for {len(backward)} x {per}; direction is {direction!r}")
-    made = _activations(given, alphas, betas, clip)
+    made = activations(given, alphas, betas, clip)
     grouped = tuple(tuple(made[i : i + per]) for i in range(0, len(made), per))
     return Layer(cell, backward, grouped, bool(layout), bool(flag))
 
@@ -154,7 +76,7 @@ class Timeline:
     ``alive``: bool [T, N, 1], false in the padding behind a sequence; None when there is no padding.
     """
 
-    def __init__(self, lengths: Array | None, steps: int, batch: int, backward: bool):
+    def __init__(self, lengths: Array, steps: int, batch: int, backward: bool):
         self.alive = None
         self._order: Any = slice(None, None, -1) if backward else None
         if lengths is None or np.all(lengths == steps):
@@ -191,17 +113,17 @@ class Timeline:
 # ---- shapes and dtypes -------------------------------------------------------------------------------------
 
 
-def wide(x: Array | None) -> Array | None:
+def wide(x: Array) -> Array:
     """16-bit floats as float32, everything else as it is."""
     return x.astype(np.float32) if x is not None and x.dtype.itemsize == 2 else x
 
 
-def narrow(y: Array | None, dtype: Any) -> Array | None:
+def narrow(y: Array, dtype: Any) -> Array:
     """Back in the dtype of the inputs."""
     return y if y is None or y.dtype == dtype else y.astype(dtype)
 
 
-def swap(x: Array | None, layer: Layer) -> Array | None:
+def swap(x: Array, layer: Layer) -> Array:
     """Between batch-first and the order [time or direction, batch, ...], or with directions [T, D, N, H]."""
     if x is None or not layer.batch_first:
         return x
@@ -213,7 +135,7 @@ def _output_swap(y: Array, layer: Layer) -> Array:
     return np.moveaxis(y, 2, 0) if layer.batch_first else y
 
 
-def _output_unswap(ct: Array | None, layer: Layer) -> Array | None:
+def _output_unswap(ct: Array, layer: Layer) -> Array:
     return np.moveaxis(ct, 0, 2) if ct is not None and layer.batch_first else ct
 
 
@@ -237,7 +159,7 @@ def gathered(dz: Array, x: Array) -> Array:
     return np.matmul(rows(dz).T, rows(x))
 
 
-def check_shapes(gates: int, layer: Layer, arrays: Sequence[Array | None], hidden_size: int | None) -> None:
+def check_shapes(gates: int, layer: Layer, arrays: Sequence[Array], hidden_size: int | None) -> None:
     """Raises ValueError unless all inputs fit each other."""
     x, w, r, b, h, c, p = arrays
     d, n, size = len(layer.backward), x.shape[0 if layer.batch_first else 1] if x.ndim == 3 else -1, r.shape[-1]
@@ -280,8 +202,8 @@ class Run:
     """
 
     def __init__(
-        self, layer: Layer, d: int, x: Array, w: Array, r: Array, b: Array | None, lengths: Array | None,
-        state: Sequence[Array | None], p: Array | None,
+        self, layer: Layer, d: int, x: Array, w: Array, r: Array, b: Array, lengths: Array,
+        state: Sequence[Array], p: Array,
     ):  # fmt: skip
         steps, batch = x.shape[:2]
         self.time = Timeline(lengths, steps, batch, layer.backward[d])
@@ -316,7 +238,7 @@ class Run:
         self.forward(tape)
         self.cell.linearize(*(np.stack(column) for column in zip(*tape, strict=True)))
 
-    def pull(self, ct_y: Array | None, ct_last: Sequence[Array | None]) -> dict[str, Any]:
+    def pull(self, ct_y: Array, ct_last: Sequence[Array]) -> dict[str, Any]:
         """Cotangents of everything this direction reads, by name; ``state`` is a tuple."""
         cts: State = tuple(np.zeros_like(s) if c is None else c for c, s in zip(ct_last, self.start, strict=True))
         if not self.steps:
@@ -337,8 +259,8 @@ class Run:
         return {"x": x, "w": gathered(dz, self.x), "r": r, "b": b, "state": cts, "p": p}
 
     def push(
-        self, x: Array | None, w: Array | None, r: Array | None, b: Array | None, state: Sequence[Array | None],
-        p: Array | None,
+        self, x: Array, w: Array, r: Array, b: Array, state: Sequence[Array],
+        p: Array,
     ) -> tuple[Array, State]:  # fmt: skip
         """Tangents of the hidden states and of the last state, from tangents of what is read (None: zero)."""
         dots: State = tuple(np.zeros_like(s) if d is None else d for d, s in zip(state, self.start, strict=True))
@@ -358,7 +280,7 @@ class Run:
         return self._outputs(hidden), dots
 
 
-def _runs(layer: Layer, arrays: Sequence[Array | None], lengths: Array | None, states: int) -> list[Run]:
+def _runs(layer: Layer, arrays: Sequence[Array], lengths: Array, states: int) -> list[Run]:
     x, w, r, b, h, c, p = (wide(a) for a in arrays)
     h, c = swap(h, layer), swap(c, layer)
     x = swap(x, layer)
@@ -368,7 +290,7 @@ def _runs(layer: Layer, arrays: Sequence[Array | None], lengths: Array | None, s
     ]
 
 
-def _at(x: Array | None, d: int) -> Array | None:
+def _at(x: Array, d: int) -> Array:
     return None if x is None else x[d]
 
 
@@ -379,7 +301,7 @@ def _assembled(layer: Layer, results: Sequence[tuple[Array, State]], dtype: Any)
     return tuple(narrow(a, dtype) for a in (y, *last))
 
 
-def value(layer: Layer, arrays: Sequence[Array | None], lengths: Array | None, states: int) -> tuple[Array, ...]:
+def value(layer: Layer, arrays: Sequence[Array], lengths: Array, states: int) -> tuple[Array, ...]:
     """y and the last states.
 
     Args:
@@ -391,9 +313,7 @@ def value(layer: Layer, arrays: Sequence[Array | None], lengths: Array | None, s
         return _assembled(layer, [run.forward() for run in _runs(layer, arrays, lengths, states)], arrays[0].dtype)
 
 
-def vjp(
-    layer: Layer, cts: Sequence[Array | None], arrays: Sequence[Array | None], lengths: Array | None
-) -> list[Array | None]:
+def vjp(layer: Layer, cts: Sequence[Array], arrays: Sequence[Array], lengths: Array) -> list[Array]:
     """Cotangents of ``arrays`` from those of y and the last states."""
     states = len(cts) - 1
     ct_y, *ct_last = (wide(c) for c in cts)
@@ -404,22 +324,21 @@ def vjp(
             for d, run in enumerate(_runs(layer, arrays, lengths, states))
         ]
     state = [swap(np.stack(s), layer) for s in zip(*(part["state"] for part in parts), strict=True)]
-    found: list[Array | None] = [None] * len(arrays)
+    found: list[Array] = [None] * len(arrays)
     if "x" in parts[0]:
         x = parts[0]["x"] if len(parts) == 1 else parts[0]["x"] + parts[1]["x"]
         w, r, b, p = (_stacked([part[k] for part in parts]) for k in ("w", "r", "b", "p"))
         found = [swap(x, layer), w, r, b, None, None, p]
     found[4 : 4 + states] = state
-    return [None if a is None else narrow(ct, a.dtype) for a, ct in zip(arrays, found, strict=True)]
+    pairs = zip(arrays, found, strict=True)
+    return [None if a is None else np.zeros_like(a) if ct is None else narrow(ct, a.dtype) for a, ct in pairs]
 
 
-def _stacked(parts: Sequence[Array | None]) -> Array | None:
+def _stacked(parts: Sequence[Array]) -> Array:
     return None if parts[0] is None else np.stack(parts)
 
 
-def jvp(
-    layer: Layer, dots: Sequence[Array | None], arrays: Sequence[Array | None], lengths: Array | None, states: int
-) -> tuple[Array, ...]:
+def jvp(layer: Layer, dots: Sequence[Array], arrays: Sequence[Array], lengths: Array, states: int) -> tuple[Array, ...]:
     """Tangents of y and the last states from those of ``arrays``."""
     x, w, r, b, h, c, p = (wide(d) for d in dots)
     x, h, c = swap(x, layer), swap(h, layer), swap(c, layer)

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from graphrt.ops._recurrent import Activation, State, gathered, times, transposed
+from graphrt.ops._recurrent import State, gathered, times, transposed
+from graphrt.ops._recurrent_activations import Activation
 
 Array = Any
 
@@ -21,7 +22,7 @@ Array = Any
 class RNNCell:
     """h' = f(s + h R^T)."""
 
-    def __init__(self, activations: Sequence[Activation], r: Array, rb: Array | None, p: Array | None, flag: bool):
+    def __init__(self, activations: Sequence[Activation], r: Array, rb: Array, p: Array, flag: bool):
         (self.f,) = activations
         self.r, self.rt, self.rb = r, transposed(r), rb
 
@@ -48,11 +49,11 @@ class RNNCell:
         dz = self.k[t] * cts[0]
         return dz, (np.matmul(dz, self.r),)
 
-    def weight_cts(self, dz: Array) -> tuple[Array, Array, Array | None]:
+    def weight_cts(self, dz: Array) -> tuple[Array, Array, Array]:
         """The cotangents of R, its bias and the peepholes, from those of s at all steps [T, N, G H]."""
         return gathered(dz, self.h), np.sum(dz, axis=(0, 1)), None
 
-    def weight_dots(self, r: Array | None, rb: Array | None, p: Array | None) -> list[Array]:
+    def weight_dots(self, r: Array, rb: Array, p: Array) -> list[Array]:
         """What tangents of R, its bias and the peepholes add to the tangents of s at all steps."""
         return ([] if r is None else [times(self.h, r.T)]) + ([] if rb is None else [rb])
 
@@ -61,7 +62,7 @@ class GRUCell:
     """z, r = f(s + h R^T); h' = (1 - z) g + z h, where g = g(s_h + (r h) R_h^T), or with ``flag`` (the reset gate acts
     after the product) g = g(s_h + r (h R_h^T + b_h))."""
 
-    def __init__(self, activations: Sequence[Activation], r: Array, rb: Array | None, p: Array | None, flag: bool):
+    def __init__(self, activations: Sequence[Activation], r: Array, rb: Array, p: Array, flag: bool):
         self.f, self.g = activations
         self.n = r.shape[1]
         self.r, self.rt, self.rb, self.after = r, transposed(r), rb, flag
@@ -117,7 +118,7 @@ class GRUCell:
             back = np.matmul(np.concatenate([dz, dr], axis=1), self.r_gates) + self.reset[t] * inner
         return np.concatenate([dz, dr, dg], axis=1), (self.z[t] * ct + back,)
 
-    def weight_cts(self, dz: Array) -> tuple[Array, Array, Array | None]:
+    def weight_cts(self, dz: Array) -> tuple[Array, Array, Array]:
         n = self.n
         if self.after:
             dz = np.concatenate([dz[..., : 2 * n], self.reset * dz[..., 2 * n :]], axis=-1)
@@ -125,7 +126,7 @@ class GRUCell:
         parts = gathered(dz[..., : 2 * n], self.h), gathered(dz[..., 2 * n :], self.reset * self.h)
         return np.concatenate(parts), np.sum(dz, axis=(0, 1)), None
 
-    def weight_dots(self, r: Array | None, rb: Array | None, p: Array | None) -> list[Array]:
+    def weight_dots(self, r: Array, rb: Array, p: Array) -> list[Array]:
         n, terms = self.n, []
         if r is not None and self.after:
             terms.append(self._reset(times(self.h, r.T)))
@@ -148,12 +149,14 @@ class LSTMCell:
     Gates lie in the order i, o, f, c; with ``flag`` the forget gate is f = 1 - i. The argument of h is not clipped.
     """
 
-    def __init__(self, activations: Sequence[Activation], r: Array, rb: Array | None, p: Array | None, flag: bool):
+    def __init__(self, activations: Sequence[Activation], r: Array, rb: Array, p: Array, flag: bool):
         self.f, self.g, squash = activations
         self.squash = replace(squash, clip=0.0)
         self.n = n = r.shape[1]
         self.r, self.rt, self.rb, self.coupled = r, transposed(r), rb, flag
-        self.pi, self.po, self.pf = (None,) * 3 if p is None else (p[:n], p[n : 2 * n], p[2 * n :])
+        self.pi: Array = None if p is None else p[:n]
+        self.po: Array = None if p is None else p[n : 2 * n]
+        self.pf: Array = None if p is None else p[2 * n :]
 
     def constant_bias(self) -> Array:
         return self.rb
@@ -212,14 +215,14 @@ class LSTMCell:
         back = back if self.pi is None else back + self.pi * di + self.pf * df
         return dz, (np.matmul(dz, self.r), back)
 
-    def weight_cts(self, dz: Array) -> tuple[Array, Array, Array | None]:
+    def weight_cts(self, dz: Array) -> tuple[Array, Array, Array]:
         n, p = self.n, None
         if self.pi is not None:
             products = dz[..., : 3 * n] * np.concatenate([self.c, self.new, self.c], axis=-1)
             p = np.sum(products, axis=(0, 1))
         return gathered(dz, self.h), np.sum(dz, axis=(0, 1)), p
 
-    def weight_dots(self, r: Array | None, rb: Array | None, p: Array | None) -> list[Array]:
+    def weight_dots(self, r: Array, rb: Array, p: Array) -> list[Array]:
         terms = ([] if r is None else [times(self.h, r.T)]) + ([] if rb is None else [rb])
         if p is not None:
             products = p * np.concatenate([self.c, self.new, self.c], axis=-1)

@@ -8,14 +8,14 @@ keeping each iteration's pullback, and then goes backward through them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from graphrt.dual import lists
+from graphrt.ir import Graph, Node, Value
 from graphrt.op import Array, op
-
-if TYPE_CHECKING:
-    from graphrt.ir import Graph
+from graphrt.types import TensorType
 
 
 @op("If", version=1, outputs="*outputs", nondiff="cond")
@@ -56,14 +56,13 @@ def loop(M: Array = None, cond: Array = None, *v_initial: Any, body: Graph) -> t
     the trips that ran; none for M and cond. (ONNX operator spec)
     """
     scans: list[list[Array]] = []
-    carried, count = _trips(M, cond, v_initial, body, lambda i, c, v: body(i, c, *v), scans)  # type: ignore[operator]
-    del count
+    carried = _trips(M, cond, v_initial, body, lambda i, c, v: body(i, c, *v), scans)  # type: ignore[operator]
     return (*carried, *_stacked(scans, body, len(v_initial)))
 
 
 def _trips(
     m: Array, cond: Array, carried: Sequence[Any], body: Any, run: Callable[..., tuple[Any, ...]], scans: list[Any]
-) -> tuple[list[Any], int]:
+) -> list[Any]:
     """Goes through the trips; gathers each scan output in ``scans``; returns what is carried out."""
     values, n = list(carried), len(carried)
     limit = None if m is None else int(np.reshape(m, ()))
@@ -76,7 +75,7 @@ def _trips(
         for gathered, x in zip(scans, results[n:], strict=True):
             gathered.append(x)
         go, trip = bool(np.reshape(keep, ())), trip + 1
-    return values, trip
+    return values
 
 
 def _stacked(scans: Sequence[Sequence[Array]], body: Any, carried: int) -> list[Array]:
@@ -125,9 +124,9 @@ def _(dots: Sequence[Array], inputs: Sequence[Any], *, body: Any) -> tuple[Any, 
         return tuple(outputs)
 
     scans: list[Any] = []
-    _trips(m, cond, initial, body, run, scans)
+    last = _trips(m, cond, initial, body, run, scans)
     stacked = _stacked(gathered, body, len(initial))
-    return (*state[0], *stacked)
+    return (*map(lists.tangent_or_zeros, state[0], last), *stacked)
 
 
 @op("Scan", version=9, outputs="*outputs")
@@ -210,7 +209,7 @@ class _ScanSetup:
     def input_cts(self, steps: Sequence[Sequence[Array | None]], inputs: Sequence[Array]) -> list[Array | None]:
         """The cotangents of the scan inputs from those of the slices."""
         total: list[Array | None] = []
-        for k, x in enumerate(inputs[self.n_state :]):
+        for k in range(len(inputs) - self.n_state):
             parts = [s[k] for s in steps]
             if not parts or all(p is None for p in parts):
                 total.append(None)
@@ -218,7 +217,6 @@ class _ScanSetup:
             like = next(p for p in parts if p is not None)
             filled = [np.zeros_like(like) if p is None else p for p in parts]
             total.append(np.stack(filled[::-1] if self.in_back[k] else filled, axis=self.in_axes[k]))
-            del x
         return total
 
     @staticmethod
@@ -271,6 +269,49 @@ def _(dots: Sequence[Array], inputs: Sequence[Array], *, body: Any, num_scan_inp
         state_dots = full[: setup.n_state]
         outputs.append(full[setup.n_state :])
     return (*state_dots, *setup.stack(outputs))
+
+
+def _body(name: str, inputs: Sequence[Value], outputs: Sequence[str], *nodes: Node) -> Graph:
+    return Graph(name, inputs=inputs, outputs=[Value(o) for o in outputs], nodes=nodes)
+
+
+def _floats(*names: str) -> list[Value]:
+    return [Value(n, TensorType("float64", (None,))) for n in names]
+
+
+@if_.examples
+def _(rng: np.random.Generator) -> Any:
+    then_branch = _body("then", [], ["p"], Node("Mul", ("a", "b"), ("p",)))
+    else_branch = _body("else", [], ["q"], Node("Sin", ("a",), ("q",)))
+    outer = {"a": rng.normal(size=3), "b": rng.normal(size=3)}
+    for cond in (np.array(True), np.array([False])):
+        yield (cond,), {"then_branch": then_branch, "else_branch": else_branch, "outer": outer}
+
+
+@loop.examples
+def _(rng: np.random.Generator) -> Any:
+    head = [Value("i", TensorType("int64", ())), Value("c", TensorType("bool", ()))]
+    nodes = (
+        Node("Identity", ("c",), ("go",)),
+        Node("Mul", ("v", "a"), ("p",)),
+        Node("Tanh", ("p",), ("v_next",)),
+        Node("Mul", ("v_next", "v_next"), ("row",)),
+    )
+    body = _body("body", head + _floats("v"), ["go", "v_next", "row"], *nodes)
+    common = {"body": body, "outer": {"a": rng.normal(size=3)}, "n_outputs": 2}
+    yield (np.array(4), None, rng.normal(size=3)), common
+    yield (np.array(2), np.array(True), rng.normal(size=3)), common
+    yield (np.array(3), np.array(False), rng.normal(size=3)), common
+
+
+@scan.examples
+def _(rng: np.random.Generator) -> Any:
+    nodes = (Node("Mul", ("state", "row"), ("p",)), Node("Sin", ("p",), ("next",)), Node("Neg", ("next",), ("out",)))
+    body = _body("body", _floats("state", "row"), ["next", "out"], *nodes)
+    common = {"body": body, "num_scan_inputs": 1, "n_outputs": 2}
+    yield (rng.normal(size=2), rng.normal(size=(3, 2))), common
+    backward = {"scan_input_axes": (1,), "scan_input_directions": (1,), "scan_output_axes": (1,)}
+    yield (rng.normal(size=2), rng.normal(size=(2, 3))), {**common, **backward, "scan_output_directions": (1,)}
 
 
 OPS = (if_, loop, scan)

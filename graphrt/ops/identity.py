@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from graphrt.dual import lists
 from graphrt.op import like, op
 from graphrt.types import TensorType
 
@@ -44,8 +45,11 @@ def _(rng):
 
 @op("ZerosLike", domain="graphrt", nondiff=True)
 def zeros_like(x: Array) -> Array:
-    """Zeros.  x: any dtype [...] -> y: the same dtype and shape, all 0 (False; ""). Constant: no gradient."""
-    return np.full(x.shape, "", object) if x.dtype == object else np.zeros(x.shape, x.dtype)
+    """Zeros.  x: any dtype [...] -> y: the same dtype and shape, all 0 (False; ""). Constant: no gradient.
+
+    A sequence gives the list of its arrays' zeros, an empty optional (None) gives None.
+    """
+    return lists.zeros(x)
 
 
 @op("OnesLike", domain="graphrt", nondiff=True)
@@ -58,7 +62,8 @@ def ones_like(x: Array) -> Array:
 def like_op(x: Array) -> Array:
     """Shape and dtype without the memory.  x: any dtype [...] -> y: the same dtype and shape, read-only.
 
-    All elements of y are one zero (strides 0). Rules that need only a shape take this instead of x.
+    All elements of y are one zero (strides 0). Rules that need only a shape take this instead of x. A sequence
+    gives the list of its arrays' likes.
     """
     return like(x)
 
@@ -71,9 +76,14 @@ def _(x):
 
 
 @zeros_like.examples
-@ones_like.examples
 @like_op.examples
 def _(rng):
+    yield ([rng.normal(size=(2, 3)), np.ones(1, np.int64)],), {}
+    yield from _examples(rng)
+
+
+@ones_like.examples
+def _examples(rng):
     yield (rng.normal(size=(2, 3)),), {}
     yield (np.ones((), np.float32),), {}
     yield (np.ones((0, 2), np.int64),), {}

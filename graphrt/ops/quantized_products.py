@@ -127,8 +127,8 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
     window = {"group": 2, "pads": (1, 0, 1, 2), "strides": (2, 1), "dilations": (1, 2), "kernel_shape": (3, 2)}
     yield (x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero), window
     per_channel = rng.uniform(0.1, 1, 6).astype(np.float32), rng.integers(-9, 9, 6).astype(np.int8)
-    b = rng.integers(-900, 900, 6).astype(np.int32)
-    yield (x, x_scale, x_zero, w, *per_channel, y_scale, np.array(0, np.int8), b), {"group": 2, "auto_pad": "SAME_LOWER"}
+    b, window = rng.integers(-900, 900, 6).astype(np.int32), {"group": 2, "auto_pad": "SAME_LOWER"}
+    yield (x, x_scale, x_zero, w, *per_channel, y_scale, np.array(0, np.int8), b), window
 
 
 # ---- matrix product ----------------------------------------------------------------------------------------------

@@ -254,7 +254,8 @@ def stft(
 
     signal: float [batch, L, 1 or 2], real or complex as pairs; frame_step: int []; window: float [n] (default ones);
     frame_length: int [], n (default that of the window, else L) -> output: [batch, (L - n) // frame_step + 1, K, 2],
-    K = n // 2 + 1 if ``onesided`` else n. y[b, f, k] = sum_j window[j] signal[b, f frame_step + j] exp(-2 pi i j k / n).
+    K = n // 2 + 1 if ``onesided`` else n.
+    y[b, f, k] = sum_j window[j] signal[b, f frame_step + j] exp(-2 pi i j k / n).
     Linear in the signal (derivative: adjoint DFT, window, overlap and add) and in the window. Raises ValueError for
     a one-sided transform of a complex signal and for frames that do not fit. Source: ONNX operator spec.
     """

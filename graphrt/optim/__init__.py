@@ -1,7 +1,7 @@
 """The built-in optimizers and learning-rate schedules: ``gr.optim.Adam(1e-3, beta1=0.9)``.
 
 Each name here is a definition; calling it gives the configured `Optimizer` or `Schedule`. Update equations and
-defaults are PyTorch's.
+defaults are PyTorch's; parameters narrower than float32 have their updates computed, and their state kept, in float32.
 """
 
 from __future__ import annotations

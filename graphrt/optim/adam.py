@@ -6,6 +6,7 @@ import numpy as np
 
 from graphrt.definitions import optimizer
 from graphrt.op import Array
+from graphrt.optim._precision import keep_wide, widen
 
 
 @optimizer("Adam", state=("m", "v", "v_max"), when={"v_max": "amsgrad"}, learning_rate=1e-3)
@@ -35,9 +36,11 @@ def Adam(
     w, g, m, v, v_max: float [...] -> w', m', v', v_max': as w.
     Source: Kingma and Ba, 2015; amsgrad: Reddi et al., 2018; PyTorch's Adam, its defaults.
     """
+    w, g, learning_rate = widen(w, g, learning_rate)
     if weight_decay:
         g = g + weight_decay * w
-    return _moved(w, g, learning_rate, int(step), m, v, v_max, beta1, beta2, epsilon)
+    w, *state = _moved(w, g, learning_rate, int(step), m, v, v_max, beta1, beta2, epsilon)
+    return w, *state
 
 
 @optimizer("AdamW", state=("m", "v", "v_max"), when={"v_max": "amsgrad"}, learning_rate=1e-3)
@@ -64,9 +67,14 @@ def AdamW(
     w, g, m, v, v_max: float [...] -> w', m', v', v_max': as w.
     Source: Loshchilov and Hutter, 2019; PyTorch's AdamW, its defaults.
     """
+    w, g, learning_rate = widen(w, g, learning_rate)
     if weight_decay:
         w = w - learning_rate * weight_decay * w
-    return _moved(w, g, learning_rate, int(step), m, v, v_max, beta1, beta2, epsilon)
+    w, *state = _moved(w, g, learning_rate, int(step), m, v, v_max, beta1, beta2, epsilon)
+    return w, *state
+
+
+keep_wide(Adam, AdamW)
 
 
 def _moved(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from graphrt.definitions import optimizer
 from graphrt.op import Array
+from graphrt.optim._precision import keep_wide, widen
 
 
 @optimizer("GradientDescent")
@@ -16,6 +17,7 @@ def GradientDescent(w: Array, g: Array, learning_rate: Array, step: Array, *, we
     w, g: float [...]; learning_rate: [] of w's dtype; step: int64 [] -> w': as w.
     Source: PyTorch's SGD without momentum.
     """
+    w, g, learning_rate = widen(w, g, learning_rate)
     if weight_decay:
         g = g + weight_decay * w
     return w - learning_rate * g
@@ -45,6 +47,7 @@ def SGD(
     Without momentum d = g' and there is no state. w, g, m: float [...] -> w', m': as w.
     Source: PyTorch's SGD, its defaults; Nesterov as in Sutskever et al., 2013.
     """
+    w, g, learning_rate = widen(w, g, learning_rate)
     if weight_decay:
         g = g + weight_decay * w
     if not momentum:
@@ -52,3 +55,6 @@ def SGD(
     m = momentum * m + (1 - dampening) * g if step > 1 else g + 0
     d = g + momentum * m if nesterov else m
     return w - learning_rate * d, m
+
+
+keep_wide(SGD)

@@ -6,6 +6,7 @@ import numpy as np
 
 from graphrt.definitions import optimizer
 from graphrt.op import Array
+from graphrt.optim._precision import keep_wide, widen
 
 
 @optimizer("RMSprop", state=("v", "m", "g_mean"), when={"m": "momentum", "g_mean": "centered"})
@@ -37,6 +38,7 @@ def RMSprop(
     w, g, v, m, g_mean: float [...] -> w', v', m', g_mean': as w.
     Source: Hinton's lecture 6e, 2012; centered: Graves, 2013; PyTorch's RMSprop, its defaults.
     """
+    w, g, learning_rate = widen(w, g, learning_rate)
     if weight_decay:
         g = g + weight_decay * w
     v = alpha * v + (1 - alpha) * (g * g)
@@ -72,6 +74,7 @@ def Adagrad(
     epsilon is added outside the root. w, g, v: float [...] -> w', v': as w.
     Source: Duchi, Hazan and Singer, 2011; PyTorch's Adagrad, its defaults.
     """
+    w, g, learning_rate = widen(w, g, learning_rate)
     if weight_decay:
         g = g + weight_decay * w
     if initial_accumulator and step == 1:
@@ -79,3 +82,6 @@ def Adagrad(
     v = v + g * g
     rate = learning_rate / (1 + (int(step) - 1) * learning_rate_decay)
     return w - rate * (g / (np.sqrt(v) + epsilon)), v
+
+
+keep_wide(RMSprop, Adagrad)

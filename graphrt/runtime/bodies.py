@@ -8,23 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from graphrt.autodiff import forward, reverse
 from graphrt.autodiff.linearize import split_at
-from graphrt.dual import Dual, next_level, tangent_of
+from graphrt.dual import Dual, lists, next_level
 from graphrt.errors import GraphError
 from graphrt.inference import Inferred
 from graphrt.ir import Graph, Value
 from graphrt.op import Array
 from graphrt.registry import Registry
 from graphrt.runtime.interpreter import Plan, RunContext, execute
-from graphrt.types import UNKNOWN, TensorType, ValueType, dtype_name, is_differentiable
+from graphrt.types import UNKNOWN, SequenceType, TensorType, ValueType, carries_gradient, dtype_name
 
 Planner = Callable[..., Plan]
 Pullback = Callable[[Sequence[Array | None]], tuple[Array | None, ...]]
+_T = TypeVar("_T")
 
 
 @dataclass
@@ -47,7 +48,7 @@ class Body:
     @property
     def reads(self) -> tuple[str, ...]:
         """The captured values that this body itself reads."""
-        return self._once("reads", lambda: self.graph.captured())
+        return self._once("reads", self.graph.captured)
 
     def closed_graph(self, types: Mapping[str, ValueType]) -> Graph:
         """The body with what it captures as further inputs, of these types."""
@@ -71,9 +72,9 @@ class Body:
 
         def make() -> tuple[Any, Any, Plan, Plan]:
             graph = self.closed_graph(types)
-            wrt = tuple(n for n in graph.input_names if _is_float(types.get(n, UNKNOWN)))
+            wrt = tuple(n for n in graph.input_names if carries_gradient(types.get(n, UNKNOWN)))
             known = self.plan(graph, self.registry, inputs=types).types
-            of = tuple(dict.fromkeys(o for o in graph.output_names if _is_float(known.get(o, UNKNOWN))))
+            of = tuple(dict.fromkeys(o for o in graph.output_names if carries_gradient(known.get(o, UNKNOWN))))
             joint = reverse(graph, self.registry, of, wrt)
             split = split_at(joint.graph, tuple(joint.seeds.values()))
             first = self.plan(split.first, self.registry, inputs=types)
@@ -87,16 +88,17 @@ class Body:
         def make() -> tuple[Any, Plan]:
             graph = self.closed_graph(types)
             known = self.plan(graph, self.registry, inputs=types).types
-            of = tuple(dict.fromkeys(o for o in graph.output_names if _is_float(known.get(o, UNKNOWN))))
+            of = tuple(dict.fromkeys(o for o in graph.output_names if carries_gradient(known.get(o, UNKNOWN))))
             joint = forward(graph, self.registry, of, wrt, keep_outputs=True)
             return joint, self.plan(joint.graph, self.registry, inputs=types)
 
         return self._once(("jvp", wrt, *types.values()), make)
 
-    def _once(self, key: Any, make: Callable[[], Any]) -> Any:
+    def _once(self, key: Any, make: Callable[[], _T]) -> _T:
         if key not in self._plans:
             self._plans[key] = make()
-        return self._plans[key]
+        found: _T = self._plans[key]
+        return found
 
 
 class BoundBody:
@@ -162,8 +164,8 @@ class BoundBody:
             by_name: dict[str, Array] = {}
             for o, ct in zip(self.body.graph.output_names, cts, strict=True):
                 if ct is not None and o in joint.seeds:
-                    by_name[o] = ct if o not in by_name else by_name[o] + ct
-            seeds = {s: by_name[o] if o in by_name else np.zeros_like(early[o]) for o, s in joint.seeds.items()}
+                    by_name[o] = lists.add(by_name.get(o), ct)
+            seeds = {s: lists.tangent_or_zeros(by_name.get(o), early[o]) for o, s in joint.seeds.items()}
             late = execute(second, self._feeds(second, residuals | seeds), context)
             found = {
                 w: late[second.fetches[g]] if g in second.fetches else early[g]
@@ -172,8 +174,7 @@ class BoundBody:
             }
             for name in self.outer:
                 if name in found:
-                    total = self.captured_cts.get(name)
-                    self.captured_cts[name] = found[name] if total is None else total + found[name]
+                    self.captured_cts[name] = lists.add(self.captured_cts.get(name), found[name])
             return tuple(found.get(n) for n in self.body.graph.input_names)
 
         return outputs, pullback
@@ -206,9 +207,8 @@ class BoundBody:
         return {n: given[n] if n in given else weights[n] for n in plan.feeds}
 
     def _next_context(self) -> RunContext:
-        c = self.context
         self._calls += 1
-        return RunContext(c.seed, c.step, c.worker, c.watch, (*c.call, self._calls))
+        return self.context.within(self._calls)
 
 
 def body_caller(
@@ -245,7 +245,9 @@ def body_caller(
         outer = dict(zip(captured, arrays[count:], strict=True))
         return run(op_type, segments or (), arrays[:count], outer, context)
 
-    def run(kind: str, sizes: Sequence[int], given: Sequence[Any], outer: Mapping[str, Any], context: RunContext) -> Any:
+    def run(
+        kind: str, sizes: Sequence[int], given: Sequence[Any], outer: Mapping[str, Any], context: RunContext
+    ) -> Any:
         if not sizes:
             return function(*given, **attributes, **bind(outer, context, {}))
         lead, rest = given[: sizes[0]], given[sizes[0] :]
@@ -254,7 +256,7 @@ def body_caller(
             own = _dualized(rest, lead[: len(rest)], level)
             held = dict(zip(outer, _dualized(tuple(outer.values()), lead[len(rest) :], level), strict=True))
             results = run(kind.removesuffix(".jvp[*]"), sizes[1:], own, held, context)
-            return [None if r is None else tangent_of(r, level) for r in results]
+            return tuple(lists.tangent(r, level) for r in results)
         if kind.endswith(".jvp[*]"):
             dots = {n: d for n, d in zip(captured, lead[len(rest) :], strict=True) if d is not None}
             return function(lead[: len(rest)], rest, **attributes, **bind(outer, context, dots))
@@ -262,16 +264,16 @@ def body_caller(
         input_cts = function(lead, rest, **attributes, **bound)
         captured_cts = _gather(bound)
         total = [*input_cts, *(captured_cts.get(n) for n in captured)]
-        return [
-            np.zeros_like(x) if ct is None and _carries(x) else ct
+        return tuple(
+            lists.zeros(x) if ct is None and _carries(x) else ct
             for ct, x in zip(total, (*rest, *outer.values()), strict=True)
-        ]
+        )
 
     return call
 
 
 def _dualized(arrays: Sequence[Any], dots: Sequence[Any], level: int) -> tuple[Any, ...]:
-    return tuple(x if d is None else Dual(x, d, level) for x, d in zip(arrays, dots, strict=True))
+    return tuple(lists.dual(x, d, level) for x, d in zip(arrays, dots, strict=True))
 
 
 def _gather(bound: Mapping[str, Any]) -> dict[str, Array]:
@@ -280,23 +282,24 @@ def _gather(bound: Mapping[str, Any]) -> dict[str, Array]:
     for value in bound.values():
         for body in value if isinstance(value, tuple) else (value,):
             for name, ct in body.captured_cts.items():
-                total[name] = ct if name not in total else total[name] + ct
+                total[name] = lists.add(total.get(name), ct)
     return total
 
 
 def _carries(x: Any) -> bool:
+    if isinstance(x, list):
+        return any(map(_carries, x)) or not x
     return hasattr(x, "dtype") and x.dtype.kind in "fc"
 
 
 def _types(given: Mapping[str, Any]) -> dict[str, ValueType]:
     """Dtype and rank of each array; the sizes are left open, they may differ from call to call."""
-    return {
-        n: TensorType(dtype_name(x.dtype), (None,) * x.ndim)
-        if isinstance(x, (np.ndarray, np.generic, Dual))
-        else UNKNOWN
-        for n, x in given.items()
-    }
+    return {n: _type(x) for n, x in given.items()}
 
 
-def _is_float(t: ValueType) -> bool:
-    return not isinstance(t, TensorType) or is_differentiable(t.dtype)
+def _type(x: Any) -> ValueType:
+    if isinstance(x, list):
+        return SequenceType(TensorType(dtype_name(x[0].dtype)) if x and hasattr(x[0], "dtype") else UNKNOWN)
+    if isinstance(x, (np.ndarray, np.generic, Dual)):
+        return TensorType(dtype_name(x.dtype), (None,) * x.ndim)
+    return UNKNOWN

@@ -58,7 +58,7 @@ def check_feed(value: Value, given: Any, symbols: dict[str, tuple[int, str]] | N
     declared = value.type
     if not isinstance(declared, TensorType):
         return _check_container(value, declared, given)
-    array = given if isinstance(given, np.ndarray) else _to_array(value, given, declared.dtype)
+    array = np.asarray(given) if isinstance(given, np.ndarray) else _to_array(value, given, declared.dtype)
     name = dtype_name(array.dtype)
     if declared.dtype is not None and name != declared.dtype:
         raise InputError(
@@ -98,7 +98,9 @@ def _check_shape(
         )
     for axis, (want, have) in enumerate(zip(declared.shape, shape, strict=True)):
         if isinstance(want, int) and want != have:
-            raise InputError(f"input {value.name!r}: expected {declared}, got {got}: dimension {axis} is {have}, not {want}")
+            raise InputError(
+                f"input {value.name!r}: expected {declared}, got {got}: dimension {axis} is {have}, not {want}"
+            )
         if isinstance(want, str):
             size, where = symbols.setdefault(want, (have, value.name))
             if size != have:

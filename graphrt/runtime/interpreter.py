@@ -7,13 +7,13 @@ last step that reads it, unless it holds an output or a state update.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from graphrt.errors import ExecutionError, GraphrtError
+from graphrt.errors import ExecutionError, GraphrtError, NonFiniteError, NotDifferentiableError, PluginError
 from graphrt.ir import Graph, Node, format_neighborhood
 from graphrt.types import ValueType
 
@@ -34,6 +34,16 @@ class Step:
     outputs: tuple[int, ...]
     release: tuple[int, ...]
     node: Node
+
+    def given(self, slots: list[Any]) -> Iterator[tuple[str, Any]]:
+        """The node's input names with what their slots hold; the run's context and captured values left out."""
+        own = self.inputs[1:] if self.inputs[:1] == (CONTEXT_SLOT,) else self.inputs
+        return zip(self.node.inputs, (slots[i] for i in own), strict=False)
+
+    def made(self, slots: list[Any]) -> Iterator[tuple[str, Any]]:
+        """The node's output names with what their slots hold."""
+        own = (self.output,) if self.output >= 0 else self.outputs
+        return zip(self.node.outputs, (slots[i] for i in own), strict=True)
 
 
 @dataclass(slots=True)
@@ -68,7 +78,7 @@ class RunContext:
 
     Args:
         seed, step, worker: together with a node's key they determine what the node draws.
-        call: which calls of enclosing subgraphs this run is within.
+        call: which nodes with subgraphs, and which calls of these, the run is within.
         watch: called after each step with the plan, the step and the slots.
     """
 
@@ -82,14 +92,18 @@ class RunContext:
         """The generator of the node with this key, the same for the same seed, step and worker."""
         return np.random.default_rng([self.seed, key, self.step, self.worker, *self.call])
 
+    def within(self, key: int) -> RunContext:
+        """The context of a run within this one: its random ops draw numbers of their own."""
+        return replace(self, call=(*self.call, key))
+
     def failed(self, plan: Plan, step: Step, slots: list[Any], cause: Exception) -> None:
-        """Raises an ExecutionError that shows the node that failed and what it was given."""
-        if isinstance(cause, ExecutionError):
+        """Raises an ExecutionError that shows the node that failed and what it was given.
+
+        What a subgraph within the node has raised with its own node's name passes as it is.
+        """
+        if isinstance(cause, (ExecutionError, NonFiniteError, NotDifferentiableError)):
             raise cause
-        given = ", ".join(
-            f"{name or '_'}: {_describe(slots[slot])}"
-            for name, slot in zip(step.node.inputs, step.inputs[-len(step.node.inputs) :] or (), strict=False)
-        )
+        given = ", ".join(f"{name or '_'}: {_describe(x)}" for name, x in step.given(slots))
         kind = "" if isinstance(cause, (GraphrtError, ValueError)) else f"{type(cause).__name__}: "
         raise ExecutionError(
             f"node {step.node.label!r} ({step.node.qualified_op}) failed: {kind}{cause}\n"
@@ -117,21 +131,30 @@ def execute(plan: Plan, given: Mapping[str, Any], context: RunContext) -> list[A
         slots[slot] = given[name]
     slots.append(None)  # slot -1 takes the outputs nobody wants
     watch = context.watch
-    for step in plan.steps:
-        try:
-            result = step.call(*[slots[i] for i in step.inputs])
-            if step.output >= 0:
-                slots[step.output] = result
-            else:
-                for slot, value in zip(step.outputs, result, strict=False):
-                    slots[slot] = value
-        except Exception as e:
-            context.failed(plan, step, slots, e)
-        if watch is not None:
-            watch(plan, step, slots)
-        for slot in step.release:
-            slots[slot] = None
+    with np.errstate(all="ignore"):  # infinities and NaNs are values; to stop at one is an observer's choice
+        for step in plan.steps:
+            try:
+                result = step.call(*[slots[i] for i in step.inputs])
+                if step.output >= 0:
+                    slots[step.output] = result
+                else:
+                    if not isinstance(result, (tuple, list)) or len(result) < len(step.outputs):
+                        raise _not_the_outputs(step, result)
+                    for slot, value in zip(step.outputs, result, strict=False):
+                        slots[slot] = value
+            except Exception as e:
+                context.failed(plan, step, slots, e)
+            if watch is not None:
+                watch(plan, step, slots)
+            for slot in step.release:
+                slots[slot] = None
     return slots
+
+
+def _not_the_outputs(step: Step, result: Any) -> PluginError:
+    if isinstance(result, (tuple, list)):
+        return PluginError(f"the op's function returned {len(result)} outputs, the node has {len(step.outputs)}")
+    return PluginError(f"an op with several outputs returns a tuple of them, not one {type(result).__name__}")
 
 
 def _describe(x: Any) -> str:

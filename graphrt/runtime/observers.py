@@ -35,13 +35,10 @@ def watch_with(observers: Sequence[Observer]) -> Watch | None:
         return None
 
     def watch(plan: Plan, step: Step, slots: list[Any]) -> None:
-        node = step.node
-        slot_of = step.inputs[-len(node.inputs) :] if node.inputs else ()
-        inputs = {n: slots[s] for n, s in zip(node.inputs, slot_of, strict=False) if n}
-        where = (step.output,) if step.output >= 0 else step.outputs
-        outputs = {n: slots[s] for n, s in zip(node.outputs, where, strict=False) if n}
+        inputs = {name: x for name, x in step.given(slots) if name}
+        outputs = {name: x for name, x in step.made(slots) if name}
         for observer in observers:
-            observer.on_node(node, inputs, outputs)
+            observer.on_node(step.node, inputs, outputs)
 
     return watch
 
@@ -77,8 +74,18 @@ class FiniteGuard:
                 bad = np.isnan(x) if self.allow_infinite else ~np.isfinite(x)
                 if np.any(bad):
                     first = tuple(int(i) for i in np.argwhere(bad)[0])
-                    given = ", ".join(f"{k} in [{np.min(v):.6g}, {np.max(v):.6g}]" for k, v in inputs.items() if np.size(v))
+                    given = ", ".join(f"{k} {_range(v)}" for k, v in inputs.items())
                     raise NonFiniteError(
                         f"node {node.label!r} made {np.asarray(x)[first]} at {list(first)} of {name!r} "
-                        f"({int(np.sum(bad))} of {x.size} elements), from {given or 'no inputs'}:\n  {format_node(node)}"
+                        f"({int(np.sum(bad))} of {x.size} elements), "
+                        f"from {given or 'no inputs'}:\n  {format_node(node)}"
                     )
+
+
+def _range(x: Any) -> str:
+    """Where the numbers of an array lie; the type of anything else."""
+    if not isinstance(x, (np.ndarray, np.generic)):
+        return f"({type(x).__name__})"
+    if not x.size or x.dtype.kind not in "fiu":
+        return f"({x.dtype}{list(x.shape)})"
+    return f"in [{np.min(x):.6g}, {np.max(x):.6g}]"

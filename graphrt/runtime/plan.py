@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from graphrt.autodiff.rules import RULE_ONLY, captured_by
+from graphrt.autodiff.rules import RULE_ONLY, captured_by, rng_key
 from graphrt.errors import GraphError, UnknownOpError
 from graphrt.inference import Inferred, infer
 from graphrt.ir import Graph, Node, format_neighborhood
@@ -108,9 +108,14 @@ class _Planner:
             found = self.registry.op_of(node, self.graph)
         except UnknownOpError as e:
             raise UnknownOpError(f"{e}\nat node {node.label!r}:\n{format_neighborhood(self.graph, node)}") from None
+        if len(node.outputs) > len(found.outputs) and not found.variadic_output:
+            raise GraphError(
+                f"names {len(node.outputs)} outputs; {found.signature} has {len(found.outputs)}\n"
+                f"at node {node.label!r}:\n{format_neighborhood(self.graph, node)}"
+            )
         call, inputs = self._call(found, node)
         outputs = tuple(self.slot(o) if o else -1 for o in node.outputs)
-        single = outputs[0] if len(found.outputs) == 1 and not found.variadic_output and outputs else -1
+        single = outputs[0] if outputs and not found.many_outputs else -1
         release = tuple(self.slot(name) for name in dying)
         return Step(call, inputs, single, outputs if single < 0 else (), release, node)
 
@@ -122,15 +127,13 @@ class _Planner:
         attributes: dict[str, Any] = {**defaults, **{k: v for k, v in node.attributes.items() if k not in RULE_ONLY}}
         supplied = {"n_outputs": len(node.outputs), "opset": self.graph.opset_imports.get(node.domain, 0)}
         attributes.update((c, supplied[c]) for c in found.context if c in supplied and c not in attributes)
-        found.bind(node.inputs, node.attributes.get("segments"))
         if any(node.subgraphs()):
             return self._with_bodies(function, node, attributes, inputs)
         call = partial(function, **attributes) if attributes else function
         if found.grouped:
             call = _grouping(call, found, len(inputs), node.attributes.get("segments"))
         if "rng" in found.context:
-            key = zlib.crc32(str(node.attributes.get("rng_key", node.label)).encode())
-            return _drawing(call, key), (CONTEXT_SLOT, *inputs)
+            return _drawing(call, _draw_key(node)), (CONTEXT_SLOT, *inputs)
         return call, inputs
 
     def _kernel(self, found: Op, node: Node) -> Callable[..., Any] | None:
@@ -164,7 +167,7 @@ class _Planner:
                 bodies[key] = tuple(body(v) for v in value)
         plain = {k: v for k, v in attributes.items() if k not in bodies}
         call = body_caller(function, node.op_type, bodies, plain, captured, len(inputs), segments)
-        return call, (CONTEXT_SLOT, *inputs, *(self.slot(c) for c in captured))
+        return _within(call, _draw_key(node)), (CONTEXT_SLOT, *inputs, *(self.slot(c) for c in captured))
 
 
 def _kernels_by_op(registry: Registry) -> dict[tuple[str, str], list[Any]]:
@@ -172,6 +175,15 @@ def _kernels_by_op(registry: Registry) -> dict[tuple[str, str], list[Any]]:
     for kernel in registry.table("kernels").values():
         found.setdefault((kernel.domain, kernel.op_type), []).append(kernel)
     return found
+
+
+def _draw_key(node: Node) -> int:
+    return zlib.crc32(rng_key(node).encode(errors="surrogatepass"))
+
+
+def _within(call: Callable[..., Any], key: int) -> Callable[..., Any]:
+    """The call of a node with subgraphs, whose random ops draw apart from those of other nodes' subgraphs."""
+    return lambda context, *arrays: call(context.within(key), *arrays)
 
 
 def _drawing(call: Callable[..., Any], key: int) -> Callable[..., Any]:

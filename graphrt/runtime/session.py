@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -89,8 +90,11 @@ class Session:
             InputError: an input is missing, unknown, or of another type than declared.
             ExecutionError: an op failed; the message shows the node.
         """
-        graph = self.graph if outputs is None else self._derived(("run", *outputs), lambda: self._fetching(outputs))
-        return self._run(("run", outputs and tuple(outputs)), graph, check_feeds(self.graph, inputs or {}))
+        feeds = check_feeds(self.graph, inputs or {})
+        if outputs is None:
+            return self._run(("run",), self.graph, feeds)
+        key = ("run", _names(outputs))
+        return self._run(key, self._derived(key, lambda: self._fetching(key[1])), feeds)
 
     def value_and_grad(
         self, inputs: Mapping[str, Any] | None = None, of: str | None = None, wrt: Sequence[str] | None = None
@@ -112,7 +116,7 @@ class Session:
             NotDifferentiableError: an op on the way has no rule.
         """
         of = self._only_output() if of is None else of
-        names = self.trainable() if wrt is None else tuple(wrt)
+        names = self.trainable() if wrt is None else _names(wrt)
         key = ("grad", of, names)
         joint = self._derived(
             key, lambda: reverse(self.graph, self.registry, [of], names, keep_outputs=False, seed_ones=True)
@@ -121,7 +125,8 @@ class Session:
         value = out[of]
         if np.size(value) != 1:
             raise InputError(
-                f"{of!r} has shape {list(np.shape(value))}; a gradient is of one number: use vjp or jacobian, or sum it first"
+                f"{of!r} has shape {list(np.shape(value))}; a gradient is of one number: "
+                f"use vjp or jacobian, or sum it first"
             )
         return value, {w: out[g] for w, g in joint.gradients.items()}
 
@@ -137,27 +142,26 @@ class Session:
 
         Returns:
             The outputs, and ``pullback({output: cotangent}) -> {name: cotangent}``; an output left out has
-            cotangent zero. The pullback may be called many times.
+            cotangent zero. The pullback may be called many times; it is about the inputs and the weights of
+            this run, whatever has become of them since.
         """
-        names = self.trainable() if wrt is None else tuple(wrt)
-        values = self._float_outputs() if of is None else tuple(of)
+        names = self.trainable() if wrt is None else _names(wrt)
+        values = self._float_outputs() if of is None else _names(of)
         key = ("vjp", values, names)
         joint = self._derived(key, lambda: reverse(self.graph, self.registry, values, names, keep_outputs=False))
         split = self._derived((*key, "split"), lambda: split_at(joint.graph, tuple(joint.seeds.values())))
+        now = self._now()
         early = self._run((*key, "first"), split.first, check_feeds(self.graph, inputs or {}))
-        outputs = {o: early[o] for o in values}
-        residuals = {r: early[r] for r in split.residuals if r in early}
-        given = check_feeds(self.graph, inputs or {})
-        residuals.update((r, given[r]) for r in split.residuals if r in given)
-
+        residuals = {r: early[r] for r in split.residuals}
+        outputs = {o: _copied(early[o]) if o in residuals else early[o] for o in values}
         def pullback(cotangents: Mapping[str, Any]) -> Arrays:
             _check_tangents(cotangents, outputs, "output")
             seeds = {
                 s: np.zeros_like(outputs[o]) if o not in cotangents else np.asarray(cotangents[o], outputs[o].dtype)
                 for o, s in joint.seeds.items()
             }
-            late = self._run((*key, "second"), split.second, residuals | seeds, advance=False)
-            return {w: (late if g in late else early)[g] for w, g in joint.gradients.items()}
+            late = self._run((*key, "second"), split.second, residuals | seeds, now)
+            return {w: late[g] if g in late else _copied(early[g]) for w, g in joint.gradients.items()}
 
         return outputs, pullback
 
@@ -174,14 +178,20 @@ class Session:
         Returns:
             The values, and their tangents.
         """
-        wrt, values = tuple(tangents), self._float_outputs() if of is None else tuple(of)
+        values = self._float_outputs() if of is None else _names(of)
+        return self._push(check_feeds(self.graph, inputs or {}), tangents, values)
+
+    def _push(
+        self, feeds: Arrays, tangents: Mapping[str, Any], values: tuple[str, ...], at: _Moment | None = None
+    ) -> tuple[Arrays, Arrays]:
+        """What `jvp` returns."""
+        wrt = tuple(tangents)
         key = ("jvp", values, wrt)
         joint = self._derived(key, lambda: forward(self.graph, self.registry, values, wrt))
-        feeds = check_feeds(self.graph, inputs or {})
         primal = {w: np.asarray(feeds.get(w, self.parameters.get(w))) for w in wrt}
         _check_tangents(tangents, primal, "value")
         seeds = {s: np.asarray(tangents[w], primal[w].dtype) for w, s in joint.seeds.items()}
-        out = self._run(key, joint.graph, feeds | seeds)
+        out = self._run(key, joint.graph, feeds | seeds, at)
         return {o: out[o] for o in values}, {o: out[t] for o, t in joint.tangents.items()}
 
     def jacobian(
@@ -209,16 +219,16 @@ class Session:
         if wrt not in feeds and wrt not in self.parameters:
             raise InputError(f"{wrt!r} is no input or initializer of the graph")
         x = np.asarray(feeds.get(wrt, self.parameters.get(wrt)))
-        step = self.step
-        outputs, pullback = self.vjp(feeds, [wrt], [of])
-        y = np.asarray(outputs[of])
-        if mode == "reverse" or (mode == "auto" and y.size <= x.size):
-            rows = [pullback({of: b})[wrt] for b in _basis(y)]
-            return np.reshape(np.array(rows, y.dtype), y.shape + x.shape)
-        columns = []
-        for b in _basis(x):
-            self.step = step
-            columns.append(self.jvp(feeds, {wrt: b}, [of])[1][of])
+        now = self._now()
+        if mode == "forward":
+            y = np.asarray(self.run(feeds, [of])[of])
+        else:
+            outputs, pullback = self.vjp(feeds, [wrt], [of])
+            y = np.asarray(outputs[of])
+            if mode == "reverse" or y.size <= x.size:
+                rows = [pullback({of: b})[wrt] for b in _basis(y)]
+                return np.reshape(np.array(rows, y.dtype), y.shape + x.shape)
+        columns = [self._push(feeds, {wrt: b}, (of,), now)[1][of] for b in _basis(x)]
         stacked = np.reshape(np.array(columns, y.dtype), x.shape + y.shape)
         return np.moveaxis(stacked, range(x.ndim), range(y.ndim, y.ndim + x.ndim))
 
@@ -260,7 +270,7 @@ class Session:
 
     def plan(self, inputs: Mapping[str, Any] | None = None) -> Plan:
         """The plan that `run` would walk for these inputs."""
-        return self._plan(("run", None), self.graph, check_feeds(self.graph, inputs or {}))
+        return self._plan(("run",), self.graph, check_feeds(self.graph, inputs or {}))
 
     def execution_order(self) -> list[int]:
         """Positions of the graph's nodes in an order of execution."""
@@ -269,16 +279,21 @@ class Session:
 
     # ---- inner workings ------------------------------------------------------------------------------
 
-    def _run(self, key: Any, graph: Graph, feeds: Arrays, advance: bool = True) -> Arrays:
+    def _now(self) -> _Moment:
+        return _Moment(self.step, dict(self.parameters))
+
+    def _run(self, key: Any, graph: Graph, feeds: Arrays, at: _Moment | None = None) -> Arrays:
+        """Runs a graph made from the session's own; with ``at``, as it was then, and nothing is changed by it."""
         plan = self._plan(key, graph, feeds)
-        context = RunContext(self.seed, self.step, self.worker, watch_with(self.observers))
-        given = {n: feeds[n] if n in feeds else self.parameters[n] for n in plan.feeds}
+        now = at or _Moment(self.step, self.parameters)
+        context = RunContext(self.seed, now.step, self.worker, watch_with(self.observers))
+        given = {n: _lent(feeds[n] if n in feeds else now.weights[n]) for n in plan.feeds}
         slots = execute(plan, given, context)
-        self.step += advance
-        for name, slot in plan.updates.items():
-            self.parameters[name] = np.asarray(slots[slot])
-        borrowed = {id(a) for a in (*given.values(), *plan.slots)}
-        return {name: _owned(slots[slot], borrowed) for name, slot in plan.fetches.items()}
+        taken: set[int] = set()
+        if at is None:
+            self.step += 1
+            self.parameters.update((n, _owned(slots[slot], taken)) for n, slot in plan.updates.items())
+        return {name: _owned(slots[slot], taken) for name, slot in plan.fetches.items()}
 
     def _plan(self, key: Any, graph: Graph, feeds: Arrays) -> Plan:
         signed = (key, signature(feeds))
@@ -314,11 +329,53 @@ class Session:
         return tuple(o for o, t in kinds if not isinstance(t, TensorType) or is_differentiable(t.dtype))
 
 
-def _owned(x: Any, borrowed: set[int]) -> Any:
-    """An output the caller may keep and write to: never an input, a weight or a constant of the plan."""
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """What a run depends on beside its inputs."""
+
+    step: int
+    weights: Mapping[str, Any]
+
+
+def _names(given: Sequence[str]) -> tuple[str, ...]:
+    """Names as a tuple; a single string is one name."""
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _lent(x: Any) -> Any:
+    """An array as a run gets it: read-only, and so is every view of it that an op may return."""
+    if not isinstance(x, np.ndarray) or not x.flags.writeable:
+        return x
+    view = x.view()
+    view.flags.writeable = False
+    return view
+
+
+def _owned(x: Any, taken: set[int]) -> Any:
+    """A result that its receiver may keep and write to: what is lent, or taken already, is copied.
+
+    Args:
+        x: what an op returned.
+        taken: identities of the memory of what was given away before; added to.
+    """
+    if isinstance(x, (list, tuple)):
+        return [_owned(e, taken) for e in x]
     if isinstance(x, np.generic):
         return np.asarray(x)
-    return x.copy() if isinstance(x, np.ndarray) and (id(x) in borrowed or not x.flags.writeable) else x
+    if not isinstance(x, np.ndarray):
+        return x
+    root = x
+    while isinstance(root.base, np.ndarray):
+        root = root.base
+    if not x.flags.writeable or id(root) in taken:
+        return x.copy()
+    taken.add(id(root))
+    return x
+
+
+def _copied(x: Any) -> Any:
+    """An array, or a list of arrays, in memory of its own."""
+    return [_copied(e) for e in x] if isinstance(x, list) else x.copy() if isinstance(x, np.ndarray) else x
 
 
 def _basis(x: Array) -> Iterable[Array]:
@@ -334,5 +391,6 @@ def _check_tangents(tangents: Mapping[str, Any], primal: Mapping[str, Any], what
             raise InputError(f"no {what} is named {name!r}; there are: {', '.join(primal)}")
         if np.shape(t) != np.shape(primal[name]):
             raise InputError(
-                f"the {what} {name!r} has shape {list(np.shape(primal[name]))}, its tangent {list(np.shape(t))}; they must agree"
+                f"the {what} {name!r} has shape {list(np.shape(primal[name]))}, "
+                f"its tangent {list(np.shape(t))}; they must agree"
             )

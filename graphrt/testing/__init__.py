@@ -12,5 +12,6 @@
 
 from graphrt.testing.errors import OpCheckError
 from graphrt.testing.ops import check_op, dual_fallbacks
+from graphrt.testing.optimizers import OptimizerCheckError, check_optimizer
 
-__all__ = ["OpCheckError", "check_op", "dual_fallbacks"]
+__all__ = ["OpCheckError", "OptimizerCheckError", "check_op", "check_optimizer", "dual_fallbacks"]

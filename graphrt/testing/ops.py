@@ -14,6 +14,7 @@ from graphrt.testing.derivatives import check_adjoint, check_derivatives, check_
 from graphrt.testing.errors import OpCheckError
 from graphrt.testing.inference import check_infer
 from graphrt.testing.points import at_extremes, at_kinks, examples
+from graphrt.testing.structured import check_structured, has_subgraphs
 from graphrt.testing.values import check_layouts, check_narrow, check_value
 
 
@@ -22,7 +23,7 @@ def check_op(op: Op, *, seed: int = 0, rtol: float = 1e-5, atol: float = 1e-7) -
 
     Checked are: outputs as declared, dtypes kept at float32 and float16, inputs untouched, no warning, the
     same result again, no global random state, any memory layout; infer against the values with exact, symbolic
-    and unknown types; each VJP and JVP against finite differences and each other, with the inputs' shapes and
+    and unknown types (ops with subgraphs are tried in a graph instead, see `graphrt.testing.structured`); each VJP and JVP against finite differences and each other, with the inputs' shapes and
     dtypes; second derivatives by running the VJP rules on dual arrays; finite slopes at kinks; silence at extremes.
 
     Args:
@@ -33,6 +34,9 @@ def check_op(op: Op, *, seed: int = 0, rtol: float = 1e-5, atol: float = 1e-7) -
     Raises:
         OpCheckError: the op breaks its contract; the message says where and how.
     """
+    if has_subgraphs(op):
+        check_structured(op, seed, rtol, atol)
+        return
     before = _global_random_state()
     with warnings.catch_warnings(), np.errstate(divide="warn", over="warn", invalid="warn", under="ignore"):
         warnings.simplefilter("error")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from graphrt.train.data import Dataset, load_data
     from graphrt.train.history import History
     from graphrt.train.objective import Penalties, make_objective
-    from graphrt.train.step import StepGraph, training_graph
+    from graphrt.train.step import StepGraph, split_step, training_graph
     from graphrt.train.trainer import Trainer
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "TrainingCallback",
     "load_data",
     "make_objective",
+    "split_step",
     "training_graph",
 ]
 
@@ -51,6 +52,7 @@ _HOMES = {
     "TrainingCallback": "callbacks",
     "load_data": "data",
     "make_objective": "objective",
+    "split_step": "step",
     "training_graph": "step",
 }
 

@@ -169,10 +169,9 @@ def _penalized(b: GraphBuilder, total: BuilderValue, p: Penalties, on: Sequence[
         sums = [(p.l2 / 2, "ReduceSumSquare", w), (p.l1, "ReduceL1", w)]
         made = [b.op(op, x, keepdims=0, name=f"{name}.penalty") * b.constant(f, dtype) for f, op, x in sums if f]
         terms += made if dtype == total.dtype else [b.Cast(m, to=CODES[total.dtype or "float32"]) for m in made]
-    if not terms:
-        return total
-    made = b.op("Sum", total, *terms, name="objective")
-    return BuilderValue(b, made.name, total.dtype)
+    for term in terms:
+        total = BuilderValue(b, b.op("Add", total, term, name="objective").name, total.dtype)
+    return total
 
 
 def _prediction(graph: Graph, output: str | None) -> str:

@@ -16,6 +16,7 @@ from graphrt.autodiff import ReverseGraph, reverse
 from graphrt.definitions import OPTIMIZER_DOMAIN, Optimizer
 from graphrt.errors import InputError
 from graphrt.ir import Graph, NameScope, Node, Value
+from graphrt.ir.dag import needed_for
 from graphrt.passes.mode import set_mode
 from graphrt.registry import Registry
 from graphrt.train.objective import CODES, LossLike, Objective, Penalties, make_objective, trainable_parameters
@@ -34,7 +35,7 @@ class StepGraph:
         target: the input for the targets, or None.
         learning_rate: the input for the learning rate, float [].
         step: the input for the number of the step, int64 [], 1 for the first.
-        gradients: trained parameter to its gradient (clipped, where that was asked for).
+        gradients: trained parameter to its gradient, before any clipping.
         state: trained parameter to its optimizer state: state name to initializer.
     """
 
@@ -95,9 +96,8 @@ def training_graph(
     _check_reached(chosen, back.reached, patterns, objective.loss)
     writer = _StepWriter(objective, back)
     gradients = {w: back.gradients[w] for w in chosen if w in back.reached}
-    if clip_norm is not None:
-        gradients = writer.clip(gradients, clip_norm)
-    state = {w: writer.update(w, g, optimizer) for w, g in gradients.items()}
+    bounded = gradients if clip_norm is None else writer.clip(gradients, clip_norm)
+    state = {w: writer.update(w, g, optimizer) for w, g in bounded.items()}
     return StepGraph(
         writer.graph(graph),
         objective.loss,
@@ -108,6 +108,39 @@ def training_graph(
         gradients,
         state,
     )
+
+
+def split_step(step: StepGraph) -> tuple[Graph, Graph]:
+    """The step in two graphs, for what has to happen to gradients in between (an average over workers, say).
+
+    Returns:
+        The first has the step's inputs without learning rate and step, and returns its outputs and then the
+        gradients; it updates running statistics. The second takes the gradients, learning rate and step, returns
+        nothing and updates weights and optimizer state. Both have all initializers: give two sessions one
+        ``parameters`` dictionary.
+    """
+    graph, gradients = step.graph, tuple(step.gradients.values())
+    moved = {*step.parameters, *(n for names in step.state.values() for n in names.values())}
+    updates = {k: v for k, v in graph.state_updates.items() if k in moved}
+    rest = {k: v for k, v in graph.state_updates.items() if k not in moved}
+    own = (step.learning_rate, step.step)
+    first = graph.replace(
+        inputs=tuple(v for v in graph.inputs if v.name not in own),
+        outputs=graph.outputs + tuple(Value(g) for g in gradients),
+        state_updates=rest,
+    )
+    second = graph.replace(
+        inputs=tuple(Value(g) for g in gradients) + tuple(v for v in graph.inputs if v.name in own),
+        outputs=(),
+        nodes=tuple(n for n in graph.nodes if not set(gradients).intersection(n.outputs)),
+        state_updates=updates,
+    )
+    return _needed(first, [*first.output_names, *rest.values()]), _needed(second, updates.values())
+
+
+def _needed(graph: Graph, targets: Iterable[str]) -> Graph:
+    wanted = needed_for(graph, targets)
+    return graph.replace(nodes=tuple(n for i, n in enumerate(graph.nodes) if i in wanted))
 
 
 def _check_reached(chosen: Sequence[str], reached: frozenset[str], patterns: Sequence[str], loss: str) -> None:

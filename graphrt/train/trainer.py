@@ -156,8 +156,7 @@ class Trainer:
             NonFiniteError: the loss is NaN or infinite; names the node that made it so. The weights are as before.
         """
         feeds = self._feeder.arrays(batch)
-        with np.errstate(all="ignore"):
-            out = self._runner.advance(feeds)
+        out = self._runner.advance(feeds)
         return self._figures(out, feeds)
 
     def _figures(self, out: Feeds, feeds: Feeds) -> dict[str, float]:
@@ -228,8 +227,7 @@ class Trainer:
     ) -> None:
         began, number = time.perf_counter(), self.epoch + 1
         watchers.tell("on_epoch_begin", self, number)
-        with np.errstate(all="ignore"):
-            row: dict[str, float] = {"epoch": number, **self._run_batches(data, batch_size, shuffle, watchers, bar)}
+        row: dict[str, float] = {"epoch": number, **self._run_batches(data, batch_size, shuffle, watchers, bar)}
         if held_out is not None:
             row |= {f"val_{k}": v for k, v in self._evaluate(held_out, batch_size).items()}
         row |= {"learning_rate": self._runner.last_rate, "seconds": time.perf_counter() - began}
@@ -279,9 +277,8 @@ class Trainer:
         session = self._evaluation
         session.parameters = self._runner.session.parameters
         totals = MetricTotals(self._setup.metrics)
-        with np.errstate(all="ignore"):
-            for feeds in data.batches(batch_size):
-                self._setup.count(totals, session.run(feeds), feeds, evaluating=True)
+        for feeds in data.batches(batch_size):
+            self._setup.count(totals, session.run(feeds), feeds, evaluating=True)
         return totals.result()
 
     def predict(self, inputs: Mapping[str, Any]) -> Arrays:

@@ -1,5 +1,6 @@
 """Runs commands in this process: ``cli("grad", "x^2", "--at", "x=3").out``."""
 
+import io
 import json
 import sys
 from types import SimpleNamespace
@@ -37,8 +38,6 @@ def stdin(monkeypatch):
     """Puts bytes on standard input."""
 
     def put(data):
-        import io
-
         monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
 
     return put

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib.metadata import EntryPoint
 
+import numpy as np
 import pytest
 
 from graphrt.cli.blas import kernel_warnings
@@ -119,8 +120,6 @@ def test_kernel_warnings(forced, avx512, count):
 
 
 def test_plain_json():
-    import numpy as np
-
     given = {"a": np.float32([1, np.nan]), "b": (1, np.int64(2)), "c": float("inf"), "d": True, "e": None, 5: b"\x01"}
     assert plain(given) == {"a": [1.0, "nan"], "b": [1, 2], "c": "inf", "d": True, "e": None, "5": "01"}
 

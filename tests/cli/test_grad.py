@@ -18,7 +18,8 @@ def test_json(cli):
 
 @pytest.mark.parametrize("mode", ["reverse", "forward"])
 def test_modes_agree(cli, mode):
-    found = cli("grad", "x^y * exp(-z) / (1 + x)", "--at", "x=2", "--at", "y=3", "--at", "z=0.5", "--mode", mode, "--json")
+    point = ["--at", "x=2", "--at", "y=3", "--at", "z=0.5"]
+    found = cli("grad", "x^y * exp(-z) / (1 + x)", *point, "--mode", mode, "--json")
     v = 8 * math.exp(-0.5) / 3
     expected = {"x": v * (1.5 - 1 / 3), "y": v * math.log(2), "z": -v}
     assert found.json()["gradient"] == {k: pytest.approx(g, rel=1e-14) for k, g in expected.items()}
@@ -29,9 +30,10 @@ def test_text(cli):
     assert done.out == "value = 9.0\nd/dx = 6.0\n"
 
 
-@pytest.mark.parametrize(
-    ("text", "x"), [("pi/2", math.pi / 2), ("-1", -1), ("1e-3", 1e-3), ("2^10", 1024), ("-sqrt(2)", -math.sqrt(2)), ("inf", math.inf)]
-)
+POINTS = {"pi/2": math.pi / 2, "-1": -1, "1e-3": 1e-3, "2^10": 1024, "-sqrt(2)": -math.sqrt(2), "inf": math.inf}
+
+
+@pytest.mark.parametrize(("text", "x"), POINTS.items())
 def test_points(cli, text, x):
     found = cli("grad", "x", "--at", f"x={text}", "--json").json()
     assert float(found["value"]) == x

@@ -1,6 +1,7 @@
 """The command line as such: help, exit codes, errors, streams."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -82,10 +83,8 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "message"), WRONG, ids=lambda a: " ".join(a)[:50] if isinstance(a, list) else "")
+@pytest.mark.parametrize(("arguments", "message"), WRONG, ids=[" ".join(w[0])[:50] for w in WRONG])
 def test_wrong_usage(cli, tmp_path, monkeypatch, arguments, message):
-    import re
-
     monkeypatch.chdir(tmp_path)
     done = cli(*arguments)
     assert done.code == 2

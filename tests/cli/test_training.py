@@ -1,5 +1,8 @@
 """``train``, ``eval`` and ``demo``."""
 
+import re
+import sys
+
 import numpy as np
 import pytest
 
@@ -36,7 +39,8 @@ def test_training_is_reproducible(cli, model, blobs, tmp_path):
 
 
 def test_text_output(cli, model, blobs):
-    done = cli("train", model, blobs, "--epochs", "2", "--optimizer", "SGD", "--set", "momentum=0.9", "--set", "nesterov=true")
+    settings = ["--optimizer", "SGD", "--set", "momentum=0.9", "--set", "nesterov=true"]
+    done = cli("train", model, blobs, "--epochs", "2", *settings)
     assert "epoch" in done.out and "validation (20 examples)" in done.out
     assert "not saved" in done.out
 
@@ -89,15 +93,14 @@ BAD = [
     (["m.grt", "blobs.npz", "--trainable", "q*"], 2, "matches nothing"),
     (["m.grt", "blobs.npz", "--out", "missing/t.grt"], 2, "there is no folder missing"),
     (["m.grt", "blobs.npz", "--out", "t.foo"], 2, "its suffix names no known format"),
-    (["m.grt", "blobs.npz", "--prediction", "q"], 2, "the graph has no value 'q'"),
+    (["m.grt", "blobs.npz", "--prediction", "q"], 2, "name the loss with --loss; there are: binary"),
+    (["m.grt", "blobs.npz", "--prediction", "q", "--loss", "hinge"], 2, "the graph has no value 'q'"),
     (["-", "-"], None, "only one of model and data|neither"),
 ]
 
 
-@pytest.mark.parametrize(("arguments", "code", "message"), BAD, ids=lambda a: " ".join(a) if isinstance(a, list) else "")
+@pytest.mark.parametrize(("arguments", "code", "message"), BAD, ids=[" ".join(b[0]) for b in BAD])
 def test_bad_input(cli, model, blobs, monkeypatch, stdin, arguments, code, message):
-    import re
-
     stdin(model.read_bytes())
     monkeypatch.chdir(model.parent)
     done = cli("train", *arguments)
@@ -125,14 +128,11 @@ def test_demo(cli, tmp_path):
     found = done.json()
     assert found["accuracy"]["test"] > 0.9
     assert len(found["predictions"]) == 5
-    assert {p.name for p in (tmp_path / "demo").iterdir()} == {
-        "digits.grt", "trained.grt", "train.npz", "validation.npz", "test.npz",
-    }
+    files = {"digits.grt", "trained.grt", "train.npz", "validation.npz", "test.npz"}
+    assert {p.name for p in (tmp_path / "demo").iterdir()} == files
 
 
 def test_demo_without_scikit_learn(cli, monkeypatch, tmp_path):
-    import sys
-
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     done = cli("demo", "--folder", tmp_path / "demo")
     assert done.code == 1

@@ -12,6 +12,7 @@ from graphrt.definitions import Optimizer, optimizer
 from graphrt.errors import InputError, PluginError
 from graphrt.manager import get_registry
 from graphrt.testing.optimizers import OptimizerCheckError, check_optimizer
+from graphrt.types import numpy_dtype
 
 STEPS, RATE = 7, 0.1
 
@@ -124,6 +125,23 @@ def test_adagrad_divides_by_the_root_of_the_sum_of_squares(history):
         np.testing.assert_allclose(got[t], w, rtol=1e-12)
 
 
+@pytest.mark.parametrize("definition", optim.OPTIMIZERS, ids=lambda d: d.name)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_parameters_are_updated_in_float32(definition, dtype):
+    rng, narrow = np.random.default_rng(0), numpy_dtype(dtype)
+    w = rng.normal(size=50).astype(narrow)
+    chosen = definition(2.0**-7)
+    state = chosen.init(w)
+    for t in range(1, 5):
+        g = (1e-4 * rng.normal(size=50)).astype(narrow)
+        wide, other = chosen.update(w.astype(np.float32), g.astype(np.float32), state, t)
+        w, state = chosen.update(w, g, state, t)
+        assert w.dtype == narrow and all(a.dtype == np.float32 for a in state.values())
+        np.testing.assert_array_equal(w, wide.astype(narrow))
+        for name, a in state.items():
+            np.testing.assert_array_equal(a, other[name])
+
+
 def test_state_follows_the_settings():
     assert optim.Adam().state == ("m", "v")
     assert optim.Adam(amsgrad=True).state == ("m", "v", "v_max")
@@ -159,9 +177,6 @@ def _broken(kind):
         w -= learning_rate * g
         return w
 
-    def widens(w, g, learning_rate, step):
-        return w - np.float64(learning_rate) * g
-
     def ascends(w, g, learning_rate, step):
         return w + learning_rate * g
 
@@ -174,14 +189,24 @@ def _broken(kind):
         calls.append(1)
         return w - learning_rate * g / len(calls)
 
-    return optimizer("Broken")({f.__name__: f for f in (mutates, widens, ascends, ignores_rate, remembers)}[kind])
+    return optimizer("Broken")({f.__name__: f for f in (mutates, ascends, ignores_rate, remembers)}[kind])
+
+
+def test_results_keep_the_dtypes_of_parameter_and_state():
+    @optimizer("Wide", state=("m",))
+    def wide(w, g, learning_rate, step, m):
+        return w - np.float64(learning_rate) * g, m + np.float64(1)
+
+    w = np.ones(3, "float32")
+    made = wide(0.1)
+    w_new, state = made.update(w, w, made.init(w), 1)
+    assert (w_new.dtype, state["m"].dtype) == (np.float32, np.float32)
 
 
 @pytest.mark.parametrize(
     "kind, message",
     [
         ("mutates", "raises ValueError: .*read-only"),
-        ("widens", "the new w is float64.*, the parameter float32"),
         ("ascends", "500 steps take the quadratic"),
         ("ignores_rate", "a learning rate of 0 changes the parameter"),
         ("remembers", "the same arguments give another result"),

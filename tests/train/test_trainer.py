@@ -19,6 +19,7 @@ from graphrt.op import op
 from graphrt.registry import Registry
 from graphrt.runtime.session import Session
 from graphrt.train import Dataset, EarlyStopping, ReduceOnPlateau, SaveHistory, Trainer, TrainingCallback
+from graphrt.types import numpy_dtype
 
 from .models import blobs, linear, mlp
 
@@ -82,6 +83,25 @@ def test_every_optimizer_trains_a_model_by_its_name_and_keeps_float32(name):
     assert history["loss"][-1] < history["loss"][0]
     assert {a.dtype for a in trainer._runner.session.parameters.values()} == {np.dtype("float32")}
     assert Trainer(mlp(), CE, name).trainable == trainer.trainable
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_models_of_any_precision_keep_it(dtype):
+    data = blobs(dtype=numpy_dtype(dtype))
+    trainer = Trainer(mlp(dtype=dtype), CE, optim.AdamW(0.02), l1=1e-4, l2=1e-4, clip_norm=1.0)
+    history = trainer.fit(data, epochs=3, batch_size=30)
+    assert history["loss"][-1] < history["loss"][0]
+    assert {a.dtype for a in trainer.weights().values()} == {numpy_dtype(dtype)}
+
+
+def test_parameters_of_several_precisions_are_trained_together():
+    b = GraphBuilder()
+    h = b.Cast(b.input("x", "float32", ["batch", 4]), to=11) @ b.parameter("wide", np.ones((4, 3)))
+    b.output(b.Cast(h, to=1) @ b.parameter("narrow", np.eye(3, dtype="float32")), "scores")
+    trainer = Trainer(b.build(), CE, optim.Adam(0.02), l2=1e-4, clip_norm=1.0)
+    history = trainer.fit(blobs(), epochs=3)
+    assert history["loss"][-1] < history["loss"][0]
+    assert [a.dtype.name for a in trainer.weights().values()] == ["float64", "float32"]
 
 
 LOSS_TARGETS = {

@@ -86,6 +86,23 @@ def _added(node: Node) -> Arrays:
     return {}
 
 
+def with_random_weights(graph: Graph) -> Graph:
+    """The graph with random weights in place of those that ConstantOfShape makes, all alike."""
+    rng = np.random.default_rng(0)
+    variances = {n.inputs[4] for n in graph.nodes if n.op_type == "BatchNormalization"}
+    nodes = []
+    for n in graph.nodes:
+        shape = graph.initializers.get(n.inputs[0]) if n.op_type == "ConstantOfShape" else None
+        if shape is not None:
+            fan_in = max(int(np.prod(shape[1:])), 1)
+            drawn = rng.normal(size=tuple(shape)) / np.sqrt(fan_in)
+            if n.outputs[0] in variances:
+                drawn = rng.uniform(0.5, 1.5, tuple(shape))
+            n = Node("Constant", (), n.outputs, {"value": drawn.astype(np.float32)}, name=n.name)
+        nodes.append(n)
+    return graph.replace(nodes=tuple(nodes))
+
+
 def flattened(graph: Graph, feeds: Mapping[str, Any], outputs: Mapping[str, Any]) -> tuple[Graph, Arrays]:
     """The graph with each sequence or optional among its inputs and outputs replaced by its tensors.
 

@@ -15,11 +15,12 @@ from graphrt.ir import Graph
 from graphrt.runtime.session import Session
 
 Arrays = dict[str, Any]
-H = 1e-6
-"""Step of the differences, times a direction with entries of about 1."""
+STEPS = (1e-6, 1e-8)
+"""Steps of the differences, times a direction with entries of about 1; the small one for networks with so many
+kinks that some lie within the large one."""
 RTOL, ATOL = 1e-4, 1e-6
 ADJOINT = 1e-9
-_SETTLED = {"no floats": 0, "none": 1, "pass": 2, "fail": 3}
+INTEGERS = "integer path: no output is a float tensor"
 
 
 def tagged_pairs() -> set[str]:
@@ -39,10 +40,13 @@ def check_gradients(graph: Graph, feeds: Mapping[str, Any]) -> Arrays:
         ``status``: "pass", "fail", "none" (there is no derivative here: ``reason`` says why) or "no floats" (no
         input is a float tensor); ``pairs``: the (op, input) pairs that were checked.
     """
-    session = Session(widened(graph))
     fed = {k: wide(v) for k, v in feeds.items()}
     if not any(map(_has_floats, fed.values())):
         return {"status": "no floats"}
+    plain = Session(graph).run(dict(feeds))
+    if not any(map(_has_floats, plain.values())):
+        return {"status": "none", "reason": INTEGERS}
+    session = Session(widened(graph))
     tensors, given = flattened(session.graph, fed, session.run(fed))
     return _Check(tensors, given).run()
 
@@ -71,7 +75,7 @@ class _Check:
         if not wrt:
             return {"status": "none", "reason": "the float inputs are of 8 bits or fewer: too coarse for a small step"}
         if not self.of:
-            return {"status": "none", "reason": "integer path: no output is a float tensor"}
+            return {"status": "none", "reason": INTEGERS}
         try:
             reached = reverse(self.graph, self.session.registry, self.of, wrt).reached
         except NotDifferentiableError as e:
@@ -125,24 +129,28 @@ class _Check:
         v = self.direction(feeds)
         self.session.step = 0
         value, tangent = self.session.jvp(feeds, v, of=self.of)
-        smooth, wrong = True, ""
-        h = H
-        low, mid, high = (self.moved(feeds, v, s) for s in (-h, 0.0, h))
+        found = ""
+        for h in STEPS:
+            found = self.differences(feeds, v, tangent, h)
+            if not found:
+                return self.adjoint(feeds, v, value, tangent)
+        return found
+
+    def differences(self, feeds: Arrays, v: Arrays, tangent: Arrays, h: float) -> str:
+        """"" when the tangents agree with differences of this step; "kink", or what is wrong."""
+        around = [self.moved(feeds, v, s) for s in (-h, -h / 8, 0.0, h / 8, h)]
+        wrong, smooth = "", True
         for o in self.of:
-            t = np.asarray(tangent[o])
-            if t.shape != mid[o].shape:
-                return f"the tangent of {o!r} has shape {t.shape}, the value {mid[o].shape}"
-            if low[o].shape != t.shape or high[o].shape != t.shape:
+            t, steps = np.asarray(tangent[o]), [x[o] for x in around]
+            if t.shape != steps[2].shape:
+                return f"the tangent of {o!r} has shape {t.shape}, the value {steps[2].shape}"
+            if any(x.shape != t.shape for x in steps):
                 return "kink"
-            ok, kinks = _compare(t, low[o], mid[o], high[o], h)
+            ok, kinks = _compare(t, *steps, h)
             smooth &= not kinks.any()
             if not ok and not wrong:
-                wrong = f"JVP of {o!r} differs from central differences by {_worst(t, low[o], high[o], kinks, h):.3g}"
-        if wrong:
-            return wrong
-        if not smooth:
-            return "kink"
-        return self.adjoint(feeds, v, value, tangent)
+                wrong = f"JVP of {o!r} differs from central differences by {_worst(t, steps[0], steps[-1], kinks, h):.3g}"
+        return wrong or ("" if smooth else "kink")
 
     def adjoint(self, feeds: Arrays, v: Arrays, value: Arrays, tangent: Arrays) -> str:
         """Whether <ct, J v> == <J^T ct, v> holds."""
@@ -172,15 +180,19 @@ class _Check:
         return sorted(found)
 
 
-def _compare(t: Any, low: Any, mid: Any, high: Any, h: float) -> tuple[bool, Any]:
-    """Whether a tangent agrees with the differences away from kinks, and where the kinks are."""
+def _compare(t: Any, low: Any, near_low: Any, mid: Any, near_high: Any, high: Any, h: float) -> tuple[bool, Any]:
+    """Whether a tangent agrees with the differences away from kinks, and where the kinks are.
+
+    A kink is where the differences to both sides disagree, or where a smaller step finds another slope.
+    """
     with np.errstate(all="ignore"):
-        central = (high - low) / (2 * h)
-        scale = ATOL * np.maximum(1, np.abs(mid))
+        central, nearer = (high - low) / (2 * h), (near_high - near_low) / (h / 4)
+        scale = (ATOL + 1e-14 / h) * np.maximum(1, np.abs(mid))
         finite = np.isfinite(t) & np.isfinite(central)
         off = np.abs(t - central) > scale + RTOL * np.abs(central)
         left, right = (mid - low) / h, (high - mid) / h
         jumps = np.abs(right - left) > 10 * scale + 1e-3 * (np.abs(left) + np.abs(right))
+        jumps |= np.abs(central - nearer) > 100 * scale + 1e-3 * (np.abs(central) + np.abs(nearer))
     kinks = ~finite | jumps
     return not np.any(off & ~kinks), kinks
 

@@ -109,7 +109,9 @@ def _silent(text: str) -> None:
     """Says nothing."""
 
 
-def _train(args: argparse.Namespace, model: str, out: str, paths: dict[str, str], say: Callable[[str], None]) -> dict[str, float]:
+def _train(
+    args: argparse.Namespace, model: str, out: str, paths: dict[str, str], say: Callable[[str], None]
+) -> dict[str, float]:
     """Runs ``graphrt train`` in a new process; accuracies of validation and test sets by name."""
     settings = {**SETTINGS, "epochs": args.epochs, "seed": args.seed}
     command = ["train", model, paths["train"], "--validation", paths["validation"], "--test", paths["test"]]
@@ -153,8 +155,6 @@ def draw(images: np.ndarray[Any, Any], predictions: list[dict[str, Any]]) -> str
     """
     levels = np.clip(images.reshape(-1, 8, 8) / 16 * (len(_SHADES) - 1), 0, len(_SHADES) - 1).astype(int)
     rows = ["    ".join("".join(_SHADES[v] * 2 for v in image[r]) for image in levels) for r in range(8)]
-    captions = [
-        f"{p['predicted']} ({p['probability']:.0%}), {'right' if p['predicted'] == p['digit'] else 'is ' + str(p['digit'])}"
-        for p in predictions
-    ]
+    verdicts = ("right" if p["predicted"] == p["digit"] else f"is {p['digit']}" for p in predictions)
+    captions = [f"{p['predicted']} ({p['probability']:.0%}) {v}" for p, v in zip(predictions, verdicts, strict=True)]
     return "\n".join([*rows, "    ".join(f"{c:<16}" for c in captions)])

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from graphrt.cli.differences import CheckResult, check_gradient
-from graphrt.cli.inputs import choose_names, fit_inputs, read_formula_or_graph, read_inputs
+from graphrt.cli.inputs import choose_names, fit_inputs
 from graphrt.cli.output import number, print_json, table
+from graphrt.cli.points import read_formula_or_graph, read_inputs
 from graphrt.expressions import float_inputs, gradient_of, with_shapes
 from graphrt.ir import Graph
 from graphrt.runtime.session import Session

@@ -8,8 +8,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from graphrt.cli.inputs import choose_names, fit_inputs, read_graph, read_inputs
+from graphrt.cli.inputs import choose_names, fit_inputs, read_graph
 from graphrt.cli.output import number, print_json
+from graphrt.cli.points import read_inputs
 from graphrt.cli.usage import UsageError
 from graphrt.format.atomic import write_atomically
 from graphrt.runtime.session import Session

@@ -39,7 +39,7 @@ def expand_functions(model: ModelProto, opsets: Mapping[str, int], registry: Reg
         model = _inlined(model, native)
     wanted = sorted({(n.domain, n.op_type) for n in _nodes(model.graph) if _has_body_only(n, opsets, registry)})
     if wanted:
-        model = _bodies_inlined(model, wanted)
+        model = _bodies_inlined(model, wanted, opsets)
     return model
 
 
@@ -55,14 +55,29 @@ def _inlined(model: ModelProto, native: list[tuple[str, str]]) -> ModelProto:
     return _with_weights(found, weights)
 
 
-def _bodies_inlined(model: ModelProto, wanted: list[tuple[str, str]]) -> ModelProto:
+def _bodies_inlined(model: ModelProto, wanted: list[tuple[str, str]], opsets: Mapping[str, int]) -> ModelProto:
     light, weights = _without_weights(model)
+    if light is model:
+        light = ModelProto()
+        light.CopyFrom(model)
+    _fill_in_defaults(light, wanted, opsets)
     try:
         found = onnx.inliner.inline_selected_functions(light, wanted, inline_schema_functions=True)
     except Exception as e:
         names = ", ".join(name for _, name in wanted)
         raise ConversionError(f"ONNX's own definition of {names} cannot be expanded: {e}") from e
     return _with_weights(found, weights)
+
+
+def _fill_in_defaults(model: ModelProto, wanted: list[tuple[str, str]], opsets: Mapping[str, int]) -> None:
+    """Writes out the attributes that nodes leave to their default: the inliner does not know these."""
+    for node in _nodes(model.graph):
+        if (node.domain, node.op_type) in wanted:
+            domain = "" if node.domain == "ai.onnx" else node.domain
+            given = {a.name for a in node.attribute}
+            for name, a in onnx.defs.get_schema(node.op_type, opsets[domain], domain).attributes.items():
+                if name not in given and a.default_value.type:
+                    node.attribute.append(a.default_value)
 
 
 def _without_weights(model: ModelProto) -> tuple[ModelProto, list[onnx.TensorProto]]:

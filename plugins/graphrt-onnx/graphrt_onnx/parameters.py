@@ -99,7 +99,7 @@ def _raise_constants(graph: Graph, roles: Mapping[str, Role], least: Role) -> Gr
     mover = _Mover(graph)
     nodes = []
     for node in graph.nodes:
-        value = _constant(node)
+        value = None if node.outputs and node.outputs[0] in graph.output_names else _constant(node)
         if value is not None and value.size > 1 and roles.get(node.outputs[0], Role.UNUSED) >= least:
             mover.raised[node.outputs[0]] = value
         else:
