@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
+TESTS := tests $(wildcard plugins/*/tests)
 PROJECTS := pyproject.toml $(wildcard plugins/*/pyproject.toml)
 
 .PHONY: demo test lint coverage clean
@@ -10,7 +11,7 @@ demo: .venv/.demo  ## build, save, load, train and use a digits classifier
 	$(BIN)/graphrt demo
 
 test: .venv/.test  ## the default test suite: graphrt and the plug-ins of this repository
-	$(BIN)/python -m pytest tests $(addsuffix /tests,$(PLUGINS)) $(ARGS)
+	$(BIN)/python -m pytest $(TESTS) $(ARGS)
 
 lint: .venv/.test  ## style, types, import levels, generated documents
 	$(BIN)/ruff check .
@@ -19,7 +20,7 @@ lint: .venv/.test  ## style, types, import levels, generated documents
 	$(BIN)/python tools/check_layers.py
 
 coverage: .venv/.test
-	$(BIN)/python -m pytest tests $(addsuffix /tests,$(PLUGINS)) --cov=graphrt --cov-report=term
+	$(BIN)/python -m pytest $(TESTS) --cov=graphrt --cov-report=term
 
 clean:
 	rm -rf .venv build dist graphrt-demo

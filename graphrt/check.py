@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from graphrt.errors import GraphError, GraphrtError
 from graphrt.inference import Inferred, infer
 from graphrt.ir import Graph, Node, format_node
 from graphrt.ir.dag import find_cycle
+from graphrt.ir.text import format_attribute
 from graphrt.op import AttributeSpec, Op
 from graphrt.registry import Registry
 from graphrt.trainability import Trainability, trainability
@@ -84,12 +86,11 @@ def check(graph: Graph, registry: Registry) -> Report:
     for scope in _scopes(graph):
         problems += _check_values(scope)
         problems += (p for node in scope.graph.nodes for p in _check_node(node, scope.graph, registry))
-    cyclic = any("cycle" in p.message for p in problems)
-    known = Inferred()
-    report = None
-    if not cyclic:
+    known, report = Inferred(), None
+    if find_cycle(graph) is None:
         known = _check_types(graph, registry, problems)
-        report = trainability(graph, registry, known)
+        with suppress(GraphrtError):  # where a node is too broken for it; that node is among the problems
+            report = trainability(graph, registry, known)
     unique = list(dict.fromkeys(problems))
     return Report(tuple(sorted(unique, key=lambda p: p.severity)), report, known)
 
@@ -136,7 +137,7 @@ def _check_values(scope: _Scope) -> Iterator[Problem]:
         line = format_node(node)
         for name in node.outputs:
             if name and name in producer:
-                message = f"the value {name!r} is defined twice, first at: {producer[name]}; values are single-assignment"
+                message = f"the value {name!r} is defined twice, first at: {producer[name]}; rename one"
                 yield Problem("error", line, message)
             elif name and name in scope.outer:
                 yield Problem("error", line, f"the value {name!r} shadows one of an outer graph; rename it")
@@ -170,7 +171,7 @@ def _check_node(node: Node, graph: Graph, registry: Registry) -> Iterator[Proble
         yield Problem("error", line, str(e))
         return
     try:
-        bound = found.bind(node.inputs, node.attributes.get("segments"))  # type: ignore[arg-type]
+        bound = found.bind(node.inputs, node.attributes.get("segments"))
     except GraphError as e:
         yield Problem("error", line, str(e))
     else:
@@ -191,11 +192,17 @@ def _check_attributes(node: Node, found: Op, line: str) -> Iterator[Problem]:
             has = ", ".join(known) or "none"
             yield Problem("error", line, f"{found.qualified_name} has no attribute {name!r}; it has: {has}")
         elif not _fits(value, known[name]):
-            kind = known[name].kind
-            yield Problem("error", line, f"the attribute {name!r} is of kind {kind}, not {type(value).__name__} {value!r:.60}")
+            is_not = f"is of kind {known[name].kind}, not {type(value).__name__} {_brief(value)}"
+            yield Problem("error", line, f"the attribute {name!r} {is_not}")
     for spec in known.values():
         if spec.required and spec.name not in node.attributes:
-            yield Problem("error", line, f"the attribute {spec.name!r} ({spec.kind}) of {found.qualified_name} is required")
+            needed = f"the attribute {spec.name!r} ({spec.kind}) of {found.qualified_name} is required"
+            yield Problem("error", line, needed)
+
+
+def _brief(value: Any) -> str:
+    text = format_attribute(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"
 
 
 _ITEM: dict[str, Any] = {

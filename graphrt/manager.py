@@ -10,9 +10,8 @@ import importlib
 import inspect
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -24,13 +23,15 @@ from graphrt.registry import KINDS, Registry
 
 GROUP = "graphrt"
 BUILTIN = "graphrt.builtin"
+_HOOK = "graphrt_register_"
 
 
 @dataclass(frozen=True)
 class PluginStatus:
     """One plug-in as ``graphrt plugins`` shows it.
 
-    ``state`` is ``"ok"``, ``"disabled"`` or ``"failed"``; ``reason`` says why it failed or who disabled it.
+    ``state`` is ``"ok"``, ``"disabled"``, ``"failed"`` or ``"clash"``; ``reason`` says why it failed, who
+    disabled it, or which of its names another plug-in defines too.
     """
 
     name: str
@@ -59,7 +60,7 @@ class Manager:
         self._hooks = pluggy.PluginManager(GROUP)
         self._hooks.add_hookspecs(hookspecs)
         self._status: dict[str, PluginStatus] = {}
-        self._registered: set[str] = set()
+        self._rejected: list[PluginStatus] = []
         found = entry_points(group=GROUP) if points is None else points
         self._points = sorted(found, key=lambda p: p.name)
         self._enabled = None if enabled is None else set(enabled)
@@ -67,25 +68,41 @@ class Manager:
         self._register(importlib.import_module(BUILTIN), "graphrt")
         for point in self._points:
             self._load(point)
+        self._report_unknown(self._enabled or (), "GRAPHRT_PLUGINS")
+        self._report_unknown(self._disabled, "--disable-plugin")
         self.registry = Registry(self._definitions)
 
     def statuses(self) -> tuple[PluginStatus, ...]:
         """Every installed plug-in and how it fared; calls all hooks, so that a failing one shows.
 
-        Two plug-ins that define one name are both ok here; `Registry.table` raises for that kind.
+        Never raises: of two plug-ins that define one name, both say so here, and `Registry.table` raises for
+        that kind. A name that was asked for or disabled and is not installed is listed as failed.
         """
-        for kind in KINDS:
-            with suppress(PluginError):
-                self.registry.table(kind)
-        return tuple(self._status.values())
+        clashes = [clash for kind in KINDS for clash in self.registry.clashes(kind)]
+        found = dict(self._status)
+        for clash in clashes:
+            for name in clash.plugins:
+                if name in found and found[name].state == "ok":
+                    found[name] = replace(found[name], state="clash", reason=str(clash))
+        return (*found.values(), *self._rejected)
 
     def failures(self) -> tuple[PluginStatus, ...]:
         """The plug-ins that failed so far."""
-        return tuple(s for s in self._status.values() if s.state == "failed")
+        return tuple(s for s in (*self._status.values(), *self._rejected) if s.state == "failed")
+
+    def _report_unknown(self, names: Iterable[str], where: str) -> None:
+        for name in sorted(set(names) - self._status.keys()):
+            reason = f"{where} names it, and no plug-in of this name is installed"
+            self._rejected.append(PluginStatus(name, "", "", "failed", reason))
 
     def _load(self, point: EntryPoint) -> None:
         dist = point.dist
         status = PluginStatus(point.name, dist.name if dist else "", dist.version if dist else "", "ok")
+        if point.name in self._status or point.name == "graphrt":
+            taken = self._status[point.name].distribution if point.name in self._status else "graphrt"
+            reason = f"its entry point has the name of one of {taken or 'another distribution'}; rename it"
+            self._rejected.append(replace(status, state="failed", reason=reason))
+            return
         self._status[point.name] = status
         if point.name in self._disabled:
             self._status[point.name] = replace(status, state="disabled", reason="by --disable-plugin")
@@ -99,28 +116,33 @@ class Manager:
             raise
         except BaseException as e:  # whatever a plug-in raises while it loads, SystemExit too, is its failure alone
             self._fail(point.name, e)
+            if self._hooks.has_plugin(point.name):
+                self._hooks.unregister(name=point.name)
             return
         module = self._hooks.get_plugin(point.name)
-        hooks = tuple(k for k in KINDS if hasattr(module, f"graphrt_register_{k}"))
+        hooks = tuple(k for k in KINDS if hasattr(module, _HOOK + k))
         self._status[point.name] = replace(status, hooks=hooks)
 
     def _register(self, module: Any, name: str) -> None:
-        known = {f"graphrt_register_{k}" for k in KINDS}
+        known = {_HOOK + k for k in KINDS}
         for attribute in dir(module):
-            marked = getattr(getattr(module, attribute), "graphrt_impl", None)
-            if marked and attribute not in known:
+            marked = hasattr(getattr(module, attribute, None), "graphrt_impl")
+            if attribute not in known and (marked or attribute.startswith(_HOOK)):
                 raise PluginError(f"{attribute} is no hook of graphrt; there are: {', '.join(sorted(known))}")
+            if attribute in known and not marked:
+                raise PluginError(f"{attribute} lacks its decorator: from graphrt.plugin import hookimpl")
         self._hooks.register(module, name=name)
 
-    def _fail(self, name: str, e: BaseException) -> None:
-        reason = f"{type(e).__name__}: {e}"
-        self._status[name] = replace(self._status[name], state="failed", reason=reason)
+    def _fail(self, name: str, e: BaseException, where: str = "") -> None:
+        before = self._status[name]
+        reasons = [before.reason] * bool(before.reason) + [f"{where}{type(e).__name__}: {e}"]
+        self._status[name] = replace(before, state="failed", reason="; ".join(reasons))
 
     def _definitions(self, kind: str) -> Iterator[tuple[Any, str]]:
-        hook = f"graphrt_register_{kind}"
+        hook = _HOOK + kind
         for name, module in sorted(self._hooks.list_name_plugin(), key=lambda item: (item[0] != "graphrt", item[0])):
             function = getattr(module, hook, None)
-            if function is None or not hasattr(function, "graphrt_impl"):
+            if function is None:
                 continue
             if name == "graphrt":
                 yield from ((d, name) for d in function())
@@ -131,7 +153,7 @@ class Manager:
             except (KeyboardInterrupt, MemoryError):
                 raise
             except BaseException as e:  # as in _load
-                self._fail(name, e)
+                self._fail(name, e, f"in {hook}: ")
                 continue
             yield from ((d, name) for d in definitions)
 
@@ -148,9 +170,9 @@ def _checked(kind: str, chunk: Any, hook: str) -> list[Any]:
     return definitions
 
 
-@lru_cache(maxsize=None)
+@cache
 def _class_of(kind: str) -> type:
-    annotation = inspect.get_annotations(getattr(hookspecs, f"graphrt_register_{kind}"), eval_str=True)["return"]
+    annotation = inspect.get_annotations(getattr(hookspecs, _HOOK + kind), eval_str=True)["return"]
     found: type = annotation.__args__[0]
     return found
 

@@ -306,8 +306,10 @@ class Op:
     def _read_rule(self, function: Function, wrt: tuple[str, ...], extra: tuple[str, ...]) -> Rule:
         plain = [p.name for p in self.inputs] + list(self.outputs)
         values_allowed = {*plain, *(f"{n}_like" for n in plain), *extra}
-        code = function.__code__
-        names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+        names = getattr(function, "parameters", None)  # a rule that was made, not written, says what it names
+        if names is None:
+            code = function.__code__
+            names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
         attributes = [n for n in names if n in self.attributes or n in CONTEXT]
         values = [n for n in names if n not in attributes]
         for n in values:
@@ -464,12 +466,13 @@ class Op:
 
     # ---- calling by node ---------------------------------------------------------------------------
 
-    def bind(self, values: Sequence[Any], segments: Sequence[int] | None = None) -> dict[str, Any]:
+    def bind(self, values: Sequence[Any], segments: Any = None) -> dict[str, Any]:
         """Input name to value (a tuple for a variadic one) for a node's inputs in order.
 
         Args:
             values: one entry per node input (names, types or arrays).
-            segments: how many entries each input takes, needed when more than one is variadic.
+            segments: how many entries each input takes (the node's attribute of that name), needed when more
+                than one is variadic.
 
         Raises:
             GraphError: too few or too many.
@@ -487,12 +490,12 @@ class Op:
             at += n
         return bound
 
-    def _segment_lengths(self, count: int, segments: Sequence[int] | None) -> Sequence[int]:
+    def _segment_lengths(self, count: int, segments: Any) -> Sequence[int]:
         variadic = [i for i, p in enumerate(self.inputs) if p.variadic]
         if segments is not None:
             if not self._are_segments(segments, count):
                 raise GraphError(f"{self.op_type}: segments {segments!r} do not fit {count} inputs")
-            return segments
+            return tuple(segments)
         if len(variadic) > 1:
             raise GraphError(f"{self.op_type}: a node with two variadic inputs needs the attribute 'segments'")
         required, fixed = self._required, len(self.inputs) - len(variadic)

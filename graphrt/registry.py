@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -32,6 +33,19 @@ Source = Callable[[str], Iterable[tuple[Any, str]]]
 """Kind to (definition, plug-in name) pairs; called at most once for each kind."""
 
 
+@dataclass(frozen=True, slots=True)
+class Clash:
+    """A name that two plug-ins define."""
+
+    kind: str
+    name: str
+    plugins: tuple[str, str]
+
+    def __str__(self) -> str:
+        both = " and ".join(map(repr, self.plugins))
+        return f"{self.kind}: {self.name!r} is defined by both {both}; disable one of them (--disable-plugin NAME)"
+
+
 class Registry:
     """What is registered. Each kind's table is made when first asked for, and never changes after.
 
@@ -43,6 +57,7 @@ class Registry:
         self._source = source
         self._tables: dict[str, Mapping[str, Any]] = {}
         self._plugins: dict[tuple[str, str], str] = {}
+        self._clashes: dict[str, list[Clash]] = {}
         self._ops: dict[tuple[str, str], tuple[Op, ...]] | None = None
         self._found: dict[tuple[str, str, int], Op] = {}
 
@@ -57,19 +72,25 @@ class Registry:
         Raises:
             PluginError: two plug-ins define one name.
         """
+        clashes = self.clashes(kind)
+        if clashes:
+            raise PluginError("\n".join(map(str, clashes)))
+        return self._tables[kind]
+
+    def clashes(self, kind: str) -> tuple[Clash, ...]:
+        """The names of one kind that two plug-ins define; while there are any, `table` raises."""
         if kind not in self._tables:
             table: dict[str, Any] = {}
+            found = self._clashes.setdefault(kind, [])
             for definition, plugin in self._source(kind):
                 name = _key(kind, definition)
                 if name in table:
-                    raise PluginError(
-                        f"{kind}: {name!r} is defined by both {self._plugins[kind, name]!r} and {plugin!r}; "
-                        f"disable one of them (--disable-plugin NAME)"
-                    )
-                table[name] = definition
-                self._plugins[kind, name] = plugin
+                    found.append(Clash(kind, name, (self._plugins[kind, name], plugin)))
+                else:
+                    table[name] = definition
+                    self._plugins[kind, name] = plugin
             self._tables[kind] = MappingProxyType(dict(sorted(table.items())))
-        return self._tables[kind]
+        return tuple(self._clashes[kind])
 
     def get(self, kind: str, name: str) -> Any:
         """One definition by name.

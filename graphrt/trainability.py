@@ -63,7 +63,7 @@ def _differentiated(node: Node, graph: Graph, registry: Registry) -> tuple[str, 
     """The values that a node reads through inputs that have derivatives; all, where the op is not known."""
     try:
         found = registry.op_of(node, graph)
-        bound = found.bind(node.inputs, node.attributes.get("segments"))  # type: ignore[arg-type]
+        bound = found.bind(node.inputs, node.attributes.get("segments"))
     except GraphrtError:
         return node.free_inputs()
     fixed = {v for k, v in bound.items() if k in found.nondiff and isinstance(v, str)}
@@ -108,7 +108,7 @@ class _Edges:
             return None  # captured by a subgraph
         try:
             found = self.registry.op_of(node, self.graph)
-            bound = found.bind(node.inputs, node.attributes.get("segments"))  # type: ignore[arg-type]
+            bound = found.bind(node.inputs, node.attributes.get("segments"))
         except (GraphrtError, GraphError) as e:
             return f"{e}: {format_node(node)}"
         names = [k for k, v in bound.items() if v == value or (isinstance(v, tuple) and value in v)]

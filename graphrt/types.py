@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -71,7 +71,7 @@ each, as ``ml_dtypes`` holds them."""
 _NAME_OF_ML_DTYPE = {d.ml_dtypes: d.name for d in DTYPES.values() if d.ml_dtypes}
 
 
-@lru_cache(maxsize=None)
+@cache
 def numpy_dtype(name: str) -> np.dtype[Any]:
     """The NumPy dtype of an element type's name; ``string`` is ``object`` (arrays of ``str``).
 
@@ -86,14 +86,15 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     if not entry.ml_dtypes:
         return np.dtype(name)
     try:
-        return np.dtype(getattr(importlib.import_module("ml_dtypes"), entry.ml_dtypes))
+        found: type = getattr(importlib.import_module("ml_dtypes"), entry.ml_dtypes)
     except (ImportError, AttributeError) as e:
         raise InputError(
             f"element type {name!r} needs the package ml_dtypes (a recent version): pip install -U ml_dtypes"
         ) from e
+    return np.dtype(found)
 
 
-@lru_cache(maxsize=None)
+@cache
 def dtype_name(dtype: np.dtype[Any] | type) -> str:
     """The element type's name of a NumPy dtype (or scalar type).
 

@@ -114,11 +114,15 @@ def check_names(graph: Graph, known: Inferred, of: Iterable[str], wrt: Iterable[
     values = graph.names()
     for name in of:
         if name not in values:
-            raise InputError(f"cannot differentiate {name!r}: the graph has no such value; outputs: {', '.join(graph.output_names)}")
+            raise InputError(
+                f"cannot differentiate {name!r}: the graph has no such value; outputs: {', '.join(graph.output_names)}"
+            )
     for name in (*of, *wrt):
         t = known.type(name)
         if isinstance(t, TensorType) and not is_differentiable(t.dtype):
-            raise InputError(f"cannot differentiate through {name!r}: its values are {t}, and only floats have derivatives")
+            raise InputError(
+                f"cannot differentiate through {name!r}: its values are {t}, and only floats have derivatives"
+            )
 
 
 def _live_values(
@@ -134,7 +138,7 @@ def _live_values(
         if any(node.subgraphs()):
             passes = any(v in live for v in node.free_inputs())
         else:
-            passes = bool(differentiable_inputs(found, node.inputs, live))
+            passes = bool(differentiable_inputs(found, node.inputs, live, node.attributes.get("segments")))
         if passes:
             live.update(o for o in node.outputs if o and carries_gradient(known.type(o)))
     return live
@@ -178,7 +182,7 @@ class _Walk:
             for value, ct in self.writer.body_vjp(node, cts, live):
                 self.contributions.setdefault(value, []).append(ct)
             return
-        wanted = differentiable_inputs(found, node.inputs, live)
+        wanted = differentiable_inputs(found, node.inputs, live, node.attributes.get("segments"))
         done: set[str] = set()
         for name in wanted:
             if name in done:

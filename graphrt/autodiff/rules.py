@@ -233,7 +233,7 @@ def _cotangent_names(found: Op, cts: Sequence[str | None]) -> dict[str, str | tu
     if found.variadic_output:
         return {"cts": names}
     padded = names + ("",) * (len(found.outputs) - len(names))
-    return {"ct": padded[0]} | {f"ct_{o}": c for o, c in zip(found.outputs, padded, strict=True)}
+    return {"ct": padded[0], **{f"ct_{o}": c for o, c in zip(found.outputs, padded, strict=True)}}
 
 
 def _same_shape(known: Inferred, values: Sequence[str]) -> bool:

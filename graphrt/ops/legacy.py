@@ -38,7 +38,8 @@ def aligned_shape(a: Sequence[int], b: Sequence[int], axis: int | None, broadcas
     if all(n == 1 for n in b) and len(b) <= len(a):
         return ()
     start = len(a) - len(b) if axis is None else axis + len(a) if axis < 0 else axis
-    if start < 0 or a[start : start + len(b)] != b:
+    run = a[start : start + len(b)] if start >= 0 else ()
+    if len(run) != len(b) or any(m not in (1, n) for m, n in zip(b, run, strict=True)):
         where = "the last ones" if axis is None else f"from axis {axis} on"
         raise ValueError(f"the second shape {b} is no run of the dimensions of the first, {a}, {where}")
     return b + (1,) * (len(a) - start - len(b))

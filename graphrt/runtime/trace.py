@@ -21,6 +21,7 @@ from graphrt.op import Op, like
 from graphrt.registry import Registry
 from graphrt.runtime.observers import Recorder
 from graphrt.runtime.session import Session
+from graphrt.types import carries_gradient
 
 _INFIX = {"Add": "+", "Sub": "-", "Mul": "*", "Div": "/", "Pow": "^", "MatMul": "@"}
 
@@ -101,8 +102,7 @@ def trace(
     if of is None:
         raise InputError(f"name of=: the graph has the outputs {', '.join(graph.output_names) or 'none'}")
     if wrt is None:
-        names = [v.name for v in graph.inputs if getattr(v.type, "dtype", None) in (None, "float32", "float64", "float16")]
-        wrt = [*names, *session.trainable()]
+        wrt = [*(v.name for v in graph.inputs if carries_gradient(v.type)), *session.trainable()]
     if mode == "reverse":
         values, derivatives = _run_reverse(session, inputs or {}, of, wrt)
     elif mode == "forward":

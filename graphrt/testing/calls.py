@@ -151,9 +151,14 @@ def name_of(op: Op) -> str:
 
 
 def _outputs(op: Op, result: Any) -> tuple[Any, ...]:
-    if len(op.outputs) == 1 and not op.variadic_output:
+    if not op.many_outputs:
+        if isinstance(result, tuple):
+            raise OpCheckError(f"{name_of(op)}: returns a tuple and declares one output, {op.outputs[0]}")
         return (result,)
-    return tuple(result) if isinstance(result, (tuple, list)) else (result,)
+    if not isinstance(result, (tuple, list)):
+        declared = ", ".join(op.outputs)
+        raise OpCheckError(f"{name_of(op)}: returns one {type(result).__name__} for the outputs {declared}; not a tuple")
+    return tuple(result)
 
 
 def _like(x: Any) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 from graphrt.testing.calls import Point
 from graphrt.testing.points import LAYOUTS, relaid
 from graphrt.testing.trees import describe, leaves, map_leaves
-from graphrt.types import UNKNOWN, SequenceType, TensorType
+from graphrt.types import UNKNOWN, SequenceType, TensorType, numpy_dtype
 
 _DTYPE_ATTRIBUTES = {"to", "dtype", "output_dtype", "output_datatype", "stash_type"}
 
@@ -60,8 +60,8 @@ def _check_narrow_output(point: Point, name: str, wide: Any, y: Any, dtype: np.d
         return
     expected = dtype if wide.dtype == np.float64 else wide.dtype
     if declared is not None:
-        expected = np.dtype(object) if declared == "string" else declared
-    if str(y.dtype) != str(expected):
+        expected = numpy_dtype(declared)
+    if y.dtype != expected:
         raise point.fail(f"output {name} is {y.dtype} at {dtype} inputs; expected {expected}")
     if dtype == np.float32 and point.smooth and "rng" not in point.op.context and wide.dtype == np.float64:
         _check_close(point, wide, y, 2e-3, f"output {name} at float32")

@@ -10,6 +10,7 @@ from graphrt.inference import infer
 from graphrt.ir import Graph, Node, Value
 from graphrt.ir.builder import GraphBuilder
 from graphrt.manager import get_registry
+from graphrt.ops import optionals, sequence_joining
 from graphrt.ops import sequences as ops
 from graphrt.runtime.session import Session
 from graphrt.types import UNKNOWN, OptionalType, SequenceType, TensorType
@@ -69,7 +70,7 @@ def several_users(b, x):
     return weighted(b, first, 1) + weighted(b, second, 3) + weighted(b, b.Sin(b.ConcatFromSequence(s, axis=0)), 7)
 
 
-def optionals(b, x):
+def through_optionals(b, x):
     o = b.Optional(b.SequenceConstruct(x, b.Sin(x)))
     s = b.OptionalGetElement(o)
     y = b.OptionalGetElement(b.Optional(b.SequenceAt(s, i64(b, 1))))
@@ -85,7 +86,7 @@ CASES = {
         lambda x: x**2 * [[1], [3], [3], [3]] + 7 * S(x) ** 2,
         lambda x: 2 * x * [[1], [3], [3], [3]] + 14 * S(x) * C(x),
     ),
-    optionals: (lambda x: 3 * S(x) ** 2 + 5 * x**2, lambda x: 6 * S(x) * C(x) + 10 * x),
+    through_optionals: (lambda x: 3 * S(x) ** 2 + 5 * x**2, lambda x: 6 * S(x) * C(x) + 10 * x),
 }
 
 
@@ -238,20 +239,20 @@ def test_positions_count_from_the_back():
 
 def test_split_sizes():
     x = np.arange(10.0)
-    assert [len(p) for p in ops.split_to_sequence(x, np.array(4))] == [4, 4, 2]
-    assert [p.shape for p in ops.split_to_sequence(x[:2])] == [(1,), (1,)]
-    assert [p.shape for p in ops.split_to_sequence(x[:2], keepdims=0)] == [(), ()]
-    assert [p.shape for p in ops.split_to_sequence(x[:2], np.array(1), keepdims=0)] == [(1,), (1,)]
-    assert ops.split_to_sequence(x[:0]) == []
+    assert [len(p) for p in sequence_joining.split_to_sequence(x, np.array(4))] == [4, 4, 2]
+    assert [p.shape for p in sequence_joining.split_to_sequence(x[:2])] == [(1,), (1,)]
+    assert [p.shape for p in sequence_joining.split_to_sequence(x[:2], keepdims=0)] == [(), ()]
+    assert [p.shape for p in sequence_joining.split_to_sequence(x[:2], np.array(1), keepdims=0)] == [(1,), (1,)]
+    assert sequence_joining.split_to_sequence(x[:0]) == []
 
 
 def test_strings_and_optionals():
     words = [np.array(["a", "b"], object), np.array(["c"], object)]
-    assert ops.concat_from_sequence(words, axis=0).tolist() == ["a", "b", "c"]
-    assert not ops.optional_has_element()
-    assert not ops.optional_has_element(None)
-    assert ops.optional_has_element(X)
-    assert ops.optional_has_element([])
+    assert sequence_joining.concat_from_sequence(words, axis=0).tolist() == ["a", "b", "c"]
+    assert not optionals.optional_has_element()
+    assert not optionals.optional_has_element(None)
+    assert optionals.optional_has_element(X)
+    assert optionals.optional_has_element([])
 
 
 @pytest.mark.parametrize(
@@ -261,10 +262,10 @@ def test_strings_and_optionals():
         (lambda: ops.sequence_insert([X], X, np.array(-2)), r"outside \[-1, 1\]"),
         (lambda: ops.sequence_erase([]), r"outside \[0, -1\] for a sequence of 0"),
         (lambda: ops.sequence_at([X], np.array([0, 0])), "position has 2 elements"),
-        (lambda: ops.concat_from_sequence([], axis=0), "the sequence is empty"),
-        (lambda: ops.split_to_sequence(X, np.array([1, 2])), "add up to 4"),
-        (lambda: ops.split_to_sequence(X, np.array(0)), "size of 1 or more"),
-        (lambda: ops.optional_get_element(None), "the optional is empty"),
+        (lambda: sequence_joining.concat_from_sequence([], axis=0), "the sequence is empty"),
+        (lambda: sequence_joining.split_to_sequence(X, np.array([1, 2])), "add up to 4"),
+        (lambda: sequence_joining.split_to_sequence(X, np.array(0)), "size of 1 or more"),
+        (lambda: optionals.optional_get_element(None), "the optional is empty"),
         (lambda: ops.sequence_empty(dtype=99), "99 is no element type"),
     ],
 )
@@ -292,11 +293,11 @@ def test_types():
     assert known.type(parts.name) == SequenceType(TensorType(F, ("n", 1)))
     at = ops.sequence_at.infer_types([known.type(parts.name), TensorType("int64", ())], {})
     assert at == (TensorType(F, ("n", 1)),)
-    joined = ops.concat_from_sequence.infer_types([known.type(s.name)], {"axis": -1, "new_axis": 1})
+    joined = sequence_joining.concat_from_sequence.infer_types([known.type(s.name)], {"axis": -1, "new_axis": 1})
     assert joined == (TensorType(F, ("n", 3, None)),)
-    held = ops.optional.infer_types([known.type(s.name)], {})
+    held = optionals.optional.infer_types([known.type(s.name)], {})
     assert held == (OptionalType(known.type(s.name)),)
-    assert ops.optional_get_element.infer_types(held, {}) == (known.type(s.name),)
+    assert optionals.optional_get_element.infer_types(held, {}) == (known.type(s.name),)
     assert ops.sequence_at.infer_types([UNKNOWN, UNKNOWN], {}) == (UNKNOWN,)
     with pytest.raises(TypeInferenceError, match="input_sequence is float64"):
         ops.sequence_at.infer_types([TensorType(F, (3,)), UNKNOWN], {})

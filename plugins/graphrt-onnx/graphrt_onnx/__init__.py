@@ -1,18 +1,20 @@
-"""ONNX files as graphs: a converter for the suffix ``.onnx``, and the functions `from_onnx` and `to_onnx`."""
+"""ONNX files as graphs: a converter for ``.onnx``, the functions `from_onnx` and `to_onnx`, and ops of other domains."""
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphrt.plugin import Converter, Graph, hookimpl
+from graphrt.plugin import Converter, Graph, Op, hookimpl
 
 if TYPE_CHECKING:
     from graphrt_onnx.reading import from_onnx
     from graphrt_onnx.writing import to_onnx
 
-__all__ = ["from_onnx", "graphrt_register_converters", "load", "save", "to_onnx"]
+__all__ = ["from_onnx", "graphrt_register_converters", "graphrt_register_ops", "load", "save", "to_onnx"]
 
 
 def load(path: Path) -> Graph:
@@ -33,6 +35,16 @@ def save(graph: Graph, path: Path, **options: Any) -> None:
 def graphrt_register_converters() -> Iterable[Converter]:
     """The converter ``onnx``. The package ``onnx`` is imported when it is first used."""
     return [Converter("onnx", (".onnx",), load, save)]
+
+
+@hookimpl
+def graphrt_register_ops() -> Iterable[Op]:
+    """Ops of ``ai.onnx.ml``, ``ai.onnx.preview.training`` and ``com.microsoft``."""
+    from graphrt_onnx import ops
+
+    for found in pkgutil.iter_modules(ops.__path__):
+        if not found.name.startswith("_"):
+            yield from importlib.import_module(f"{ops.__name__}.{found.name}").OPS
 
 
 def __getattr__(name: str) -> Any:

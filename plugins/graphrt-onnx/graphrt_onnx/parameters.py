@@ -39,7 +39,8 @@ def sort_out_weights(graph: Graph, registry: Registry, model: ModelProto, notes:
     in_nodes_only = not any(
         _is_float(a) and a.size > 1 and roles.get(k, Role.UNUSED) >= Role.OPERAND for k, a in graph.initializers.items()
     )
-    graph = _raise_constants(graph, roles, Role.OPERAND if in_nodes_only else Role.WEIGHT)
+    raised = _raise_constants(graph, roles, Role.OPERAND if in_nodes_only else Role.WEIGHT)
+    graph, roles = raised, roles if raised is graph else roles_of(raised, registry)
     demoted = [k for k, a in graph.initializers.items() if k not in inputs and _is_constant(k, a, roles, notes)]
     layout = _layout(graph, notes, demoted, model)
     constants = tuple(Node("Constant", (), (k,), {"value": graph.initializers[k]}) for k in demoted)

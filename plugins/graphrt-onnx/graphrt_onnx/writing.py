@@ -165,7 +165,8 @@ class _Writer:
                     f"for a runtime that knows it, pass custom_domains=[{node.domain!r}]"
                 )
             op_type = called
-        proto = NodeProto(op_type=op_type, input=node.inputs, output=node.outputs, name=node.name, domain=node.domain)
+        labels = {k: v for k, v in (("name", node.name), ("domain", node.domain)) if v}
+        proto = NodeProto(op_type=op_type, input=node.inputs, output=node.outputs, **labels)
         for key, value in attributes.items():
             with converting(f"attribute {key!r}"):
                 proto.attribute.append(self._attribute(key, value, kinds.get(key, "")))
