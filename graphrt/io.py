@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from graphrt import format as native
-from graphrt.definitions import Converter
+from graphrt.definitions import OPTIMIZER_DOMAIN, Converter
 from graphrt.errors import ConversionError, FormatError, GraphrtError, SaveError
 from graphrt.ir import Graph
-from graphrt.manager import get_registry
+from graphrt.manager import get_manager, get_registry
 from graphrt.registry import Registry
 
 PLUGINS = {".onnx": "graphrt-onnx", ".pt2": "graphrt-torch"}
@@ -52,6 +52,9 @@ def load(path: str | os.PathLike[str], *, registry: Registry | None = None, **op
 def save(graph: Graph, path: str | os.PathLike[str], *, registry: Registry | None = None) -> None:
     """Writes a graph to a file, whole or not at all.
 
+    Where ops come from a plug-in and `Graph.requires` does not say which, our own formats note the distribution,
+    so that a reader without it is told what to install.
+
     Args:
         graph: what to write.
         path: ``.grt``, ``.json``, or a suffix that a converter plug-in serves.
@@ -64,7 +67,7 @@ def save(graph: Graph, path: str | os.PathLike[str], *, registry: Registry | Non
     """
     name = os.fspath(path)
     if _is_native(name):
-        native.save(graph, name)
+        native.save(with_requirements(graph), name)
         return
     found = get_registry() if registry is None else registry
     converter = find_converter(name, found)
@@ -83,6 +86,32 @@ def save(graph: Graph, path: str | os.PathLike[str], *, registry: Registry | Non
         _move_into_place(scratch, target, converter.name)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def with_requirements(graph: Graph) -> Graph:
+    """The graph with an entry in ``requires`` for each domain whose ops an installed plug-in brings."""
+    unknown = _domains(graph) - {"", "graphrt", OPTIMIZER_DOMAIN} - set(graph.requires)
+    if not unknown:
+        return graph
+    manager = get_manager()
+    found: dict[str, str] = {}
+    for op in manager.registry.ops():
+        if op.domain in unknown and op.domain not in found:
+            status = manager.status(manager.registry.plugin_of("ops", op))
+            if status is not None and status.distribution:
+                found[op.domain] = f"{status.distribution}>={status.version}"
+    return graph.replace(requires={**graph.requires, **found}) if found else graph
+
+
+def _domains(graph: Graph) -> set[str]:
+    """The domains of all nodes, those of subgraphs too."""
+    domains: set[str] = set()
+    waiting = [graph]
+    while waiting:
+        for node in waiting.pop().nodes:
+            domains.add(node.domain)
+            waiting += node.subgraphs()
+    return domains
 
 
 def suffixes(registry: Registry) -> tuple[str, ...]:

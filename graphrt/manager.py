@@ -86,6 +86,10 @@ class Manager:
                     found[name] = replace(found[name], state="clash", reason=str(clash))
         return (*found.values(), *self._rejected)
 
+    def status(self, name: str) -> PluginStatus | None:
+        """The status of the plug-in of this name; None for what ships with graphrt."""
+        return self._status.get(name)
+
     def failures(self) -> tuple[PluginStatus, ...]:
         """The plug-ins that failed so far."""
         return tuple(s for s in (*self._status.values(), *self._rejected) if s.state == "failed")

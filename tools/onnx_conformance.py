@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from conformance.cases import Case, all_cases, compare, subjects  # noqa: E402
 from conformance.doubles import with_random_weights  # noqa: E402
+from conformance.extras import extra_case  # noqa: E402
 from conformance.gradients import check_gradients, tagged_pairs  # noqa: E402
 from conformance.pool import run_all  # noqa: E402
 
@@ -177,13 +178,25 @@ def _print_report(records: list[Record], options: argparse.Namespace) -> None:
 def _print_table(records: list[Record], options: argparse.Namespace) -> None:
     rows: dict[str, Counter[str]] = defaultdict(Counter)
     for r in records:
-        rows[r["op"]].update(["total", r["status"], *(["grad " + r["gradients"]["status"]] if "gradients" in r else [])])
+        rows[r["op"]].update(["total", r["status"]])
+        rows[r["op"]].update(["grad " + r["gradients"]["status"]] if "gradients" in r else [])
     print(f"{'op':<36}{'passed':>12}" + (f"{'differentiated':>18}" if options.gradients else ""))
     for op, n in sorted(rows.items()):
         if options.table or n["fail"] or n["grad fail"]:
             floats = n["grad pass"] + n["grad fail"] + n["grad none"]
             more = f"{n['grad pass']:>12}/{floats:<5}" if options.gradients else ""
             print(f"{op:<36}{n['pass']:>7}/{n['total']:<4}{more}")
+
+
+def _passes_extra(pair: str) -> bool:
+    """Whether a pair that the suite leaves out passes on a case of our own."""
+    case = extra_case(pair)
+    if case is None:
+        return False
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "extra.onnx")
+        path.write_bytes(case[0].SerializeToString())
+        return check_gradients(gr.load(path), case[1])["status"] == "pass"
 
 
 def _print_gradients(records: list[Record], options: argparse.Namespace) -> None:
@@ -196,10 +209,12 @@ def _print_gradients(records: list[Record], options: argparse.Namespace) -> None
             print(f"{r['case']} [{r['op']}] gradient: {g['reason']}")
     checked = {p for _, g in found for p in g.get("pairs", ())}
     tagged = tagged_pairs()
+    if not options.only:
+        checked |= {p for p in tagged - checked if _passes_extra(p)}
     missing = sorted(tagged - checked)
-    print(f"{len(tagged & checked)}/{len(tagged)} (op, input) pairs that ONNX tags differentiable were checked")
+    print(f"{len(tagged & checked)}/{len(tagged)} (op, input) pairs that ONNX tags differentiable pass")
     if missing and not options.only:
-        print(f"    not by any case: {', '.join(missing)}")
+        print(f"    missing: {', '.join(missing)}")
     print(f"{sum(g['status'] == 'pass' for _, g in found)}/{len(found)} differentiated")
 
 

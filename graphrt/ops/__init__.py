@@ -35,6 +35,7 @@ FAMILIES = (
     "group_normalization",
     "identity",
     "image",
+    "image_files",
     "indexing",
     "joining",
     "legacy",
@@ -42,6 +43,7 @@ FAMILIES = (
     "linear_attention",
     "logic",
     "losses",
+    "ngrams",
     "normalization",
     "optionals",
     "padding",
@@ -71,6 +73,7 @@ FAMILIES = (
     "softmax",
     "spectral_weights",
     "squeezing",
+    "strings",
     "unique",
 )
 """The modules of this folder that define ops, each in its tuple ``OPS``."""

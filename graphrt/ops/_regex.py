@@ -1,9 +1,9 @@
 r"""Regular expressions in RE2's syntax, matched against whole strings in linear time.
 
 The pattern is parsed into a small tree, the tree becomes a nondeterministic automaton (Thompson's construction), and a
-string is read by keeping the set of states it can be in; sets and steps seen before are remembered. So no pattern, however
-written, takes exponential time, as it can in Python's `re`. What RE2 leaves out (back-references, look-around,
-possessive repeats) is refused; so are ``\C`` and scripts in ``\p{...}``, for which Python has no tables.
+string is read by keeping the set of states it can be in; sets and steps seen before are remembered. So no pattern,
+however written, takes exponential time, as it can in Python's `re`. What RE2 leaves out (back-references,
+look-around, possessive repeats) is refused; so are ``\C`` and scripts in ``\p{...}``, for which Python has no tables.
 Source: https://github.com/google/re2/wiki/Syntax
 """
 
@@ -16,7 +16,8 @@ from typing import Any
 
 Predicate = Callable[[str], bool]
 Tree = tuple[Any, ...]
-"""``("char", predicate)``, ``("cat", trees)``, ``("alt", trees)``, ``("repeat", tree, low, high)``, ``("at", kind)``."""
+"""``("char", predicate)``, ``("cat", trees)``, ``("alt", trees)``, ``("repeat", tree, low, high)`` or ``("at", kind)``.
+"""
 
 MOST_REPEATS, MOST_DEPTH, MOST_STATES, MOST_REMEMBERED = 1000, 100, 50_000, 10_000
 
@@ -153,6 +154,8 @@ class _Parser:
         outer = self.flags
         if self.take("?") and not self.named() and self.options():
             self.depth -= 1
+            if self.bounds() is not None:
+                raise self.error("nothing to repeat")
             return ("cat", [])  # (?i): for the rest of the enclosing group
         tree = self.alternatives()
         if not self.take(")"):
@@ -180,6 +183,8 @@ class _Parser:
                 (flags.add if on else flags.discard)(c)
             else:
                 raise self.error(f"unknown flag {c!r}")
+        if self.text[self.at - 2] == "-":
+            raise self.error("no flag after -")
         self.flags = frozenset(flags)
         return c == ")"
 

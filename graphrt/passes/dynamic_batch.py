@@ -148,7 +148,9 @@ class _Work:
         if -1 in target[1:]:
             others = math.prod(d for d in inner if isinstance(d, int) and d != -1)
             copies = target[0] == self.size and factor == 1 and zero_copies and per_item % max(others, 1) == 0
-            return copies and self.replace(index, node, [0, *target[1:]], 1, [-1 if d == -1 else d for d in inner], per_item)
+            return copies and self.replace(
+                index, node, [0, *target[1:]], 1, [-1 if d == -1 else d for d in inner], per_item
+            )
         count = math.prod(d for d in inner if isinstance(d, int))
         if not count or per_item % count or target[0] != self.size * (per_item // count):
             return False
@@ -187,12 +189,16 @@ class _Work:
         for before, v in zip(original.outputs, self.graph.outputs, strict=True):
             found = _leading(known.type(v.name))
             keeps = isinstance(found, str) or found is None
-            outputs.append(Value(v.name, _with_leading(v.type, self.name if found is None else found)) if keeps else before)
+            outputs.append(
+                Value(v.name, _with_leading(v.type, self.name if found is None else found)) if keeps else before
+            )
             if not keeps and _leading(before.type) == self.size:
                 self.obstacles[f"output {before}"] = f"its leading dimension stays {found} whatever the batch"
         info = {k: t for k, t in self.graph.value_info.items() if not isinstance(t, TensorType) or t.dtype is not None}
         lines = tuple(f"{where}\n    {why}" for where, why in self.obstacles.items())
-        graph = self.graph.replace(outputs=tuple(outputs), value_info=info, initializers=self.used_initializers(original))
+        graph = self.graph.replace(
+            outputs=tuple(outputs), value_info=info, initializers=self.used_initializers(original)
+        )
         return DynamicBatch(graph, tuple(self.rewritten), lines)
 
     def used_initializers(self, original: Graph) -> dict[str, _Array]:
@@ -206,15 +212,17 @@ class _Work:
         if node.domain or node.op_type not in ("Reshape", "Concat"):
             return
         leading = [_leading(known.type(i)) for i in node.inputs if i]
-        if node.op_type == "Concat" and node.attributes.get("axis", 1) != 0:
-            if any(self.factor(d) is not None for d in leading) and self.size in leading:
-                name = next(i for i in node.inputs if _leading(known.type(i)) == self.size)
-                self.obstacles[format_node(node)] = f"{name!r} has the leading dimension {self.size}: expand it to the batch first"
+        grows = any(self.factor(d) is not None for d in leading)
+        if node.op_type == "Concat" and node.attributes.get("axis", 1) != 0 and grows and self.size in leading:
+            name = next(i for i in node.inputs if _leading(known.type(i)) == self.size)
+            self.obstacles[format_node(node)] = (
+                f"{name!r} has the leading dimension {self.size}: expand it to the batch first"
+            )
         if node.op_type == "Reshape" and self.factor(leading[0]) is not None:
             target = _target(node, self.graph, known)
             if target and target[0] not in (0, -1) and -1 not in target:
                 self.obstacles[format_node(node)] = (
-                    f"its target shape {target} is fixed, and its input {known.type(node.inputs[0])} grows with the batch"
+                    f"its target {target} is fixed, and its input {known.type(node.inputs[0])} grows with the batch"
                 )
 
 

@@ -142,6 +142,7 @@ def execute(plan: Plan, given: Mapping[str, Any], context: RunContext) -> list[A
                         raise _not_the_outputs(step, result)
                     for slot, value in zip(step.outputs, result, strict=False):
                         slots[slot] = value
+                    result = value = slots[-1] = None  # so that nothing but its slot keeps a value alive
             except Exception as e:
                 context.failed(plan, step, slots, e)
             if watch is not None:

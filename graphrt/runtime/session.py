@@ -344,6 +344,8 @@ def _names(given: Sequence[str]) -> tuple[str, ...]:
 
 def _lent(x: Any) -> Any:
     """An array as a run gets it: read-only, and so is every view of it that an op may return."""
+    if isinstance(x, list):
+        return [_lent(e) for e in x]
     if not isinstance(x, np.ndarray) or not x.flags.writeable:
         return x
     view = x.view()

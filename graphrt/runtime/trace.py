@@ -181,11 +181,12 @@ def _local_derivatives(
     if not found.elementwise or len(node.outputs) != 1 or any(a is None for a in arrays):
         return {}
     bound = found.bind(node.inputs)
-    local = {}
-    for name in differentiable_inputs(found, node.inputs, set(values)):
+    local: dict[str, Any] = {}
+    for name in differentiable_inputs(found, node.inputs, values.keys() - constants.keys()):
         if isinstance(bound[name], str) and found.is_differentiable(name):
             y = np.asarray(values[node.outputs[0]])
-            local[bound[name]] = call_rule(found, node, name, arrays, y, np.ones_like(y))
+            one = call_rule(found, node, name, arrays, y, np.ones_like(y))
+            local[bound[name]] = local[bound[name]] + one if bound[name] in local else one
     return local
 
 

@@ -175,12 +175,12 @@ def test_joint_graphs_are_graphs_that_print_and_name_each_derivative():
     joint = reverse(graph, get_registry(), ["f"], ["x"], seed_ones=True)
     assert joint.graph.text() == reverse(graph, get_registry(), ["f"], ["x"], seed_ones=True).graph.text()
     kinds = [n.op_type for n in joint.graph.nodes]
-    assert {"Tanh.vjp[x]", "Mul.vjp[a]", "ReduceSum.vjp[data]"} <= set(kinds)
+    assert {"Tanh.vjp[input]", "Mul.vjp[a]", "ReduceSum.vjp[data]"} <= set(kinds)
     assert joint.graph.output_names == ("f", joint.gradients["x"])
     assert joint.reached == {"x"}
     assert set(joint.cotangents) >= {"x", "f"}
     along = forward(graph, get_registry(), ["f"], ["x"])
-    assert "Tanh.jvp[x]" in [n.op_type for n in along.graph.nodes]
+    assert "Tanh.jvp[input]" in [n.op_type for n in along.graph.nodes]
     assert along.graph.input_names == ("x", along.seeds["x"])
 
 
@@ -199,11 +199,12 @@ def test_only_nodes_between_variable_and_output_get_derivatives():
 def test_long_chains_differentiate():
     n = 30_000
     names = ["x", *(f"v{i}" for i in range(n))]
-    nodes = [Node("Sin" if i % 2 else "Cos", (names[i],), (names[i + 1],)) for i in range(n)]
+    nodes = [Node("Sin", (names[i],), (names[i + 1],)) for i in range(n)]
     scalar = TensorType(F, ())
     session = Session(Graph(inputs=(Value("x", scalar),), outputs=(Value(names[-1], scalar),), nodes=nodes))
     value, g = session.value_and_grad({"x": 0.3}, wrt=["x"])
     v, slope = np.float64(0.3), 1.0
-    for i in range(n):
-        v, slope = (np.sin(v), slope * np.cos(v)) if i % 2 else (np.cos(v), -slope * np.sin(v))
+    for _ in range(n):
+        v, slope = np.sin(v), slope * np.cos(v)
     assert (value, g["x"]) == (v, pytest.approx(slope, rel=1e-9))
+    assert slope > 1e-6

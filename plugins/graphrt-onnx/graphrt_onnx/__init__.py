@@ -1,4 +1,4 @@
-"""ONNX files as graphs: a converter for ``.onnx``, the functions `from_onnx` and `to_onnx`, and ops of other domains."""
+"""ONNX files as graphs: a converter for ``.onnx``, the functions `from_onnx` and `to_onnx`, ops of other domains."""
 
 from __future__ import annotations
 

@@ -21,7 +21,11 @@ OLDEST = 18
 
 _EPS = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float64": 2.0**-52}
 _MAX = (1 << 63) - 1
-_REDUCE = {"mean": "ReduceMean <keepdims = 0> (loss)", "sum": "ReduceSum <keepdims = 0> (loss)", "none": "Identity (loss)"}
+_REDUCE = {
+    "mean": "ReduceMean <keepdims = 0> (loss)",
+    "sum": "ReduceSum <keepdims = 0> (loss)",
+    "none": "Identity (loss)",
+}
 _TARGET = "t = CastLike (target, input)"
 _DIFFERENCE = f"{_TARGET}\nd = Sub (input, t)"
 
@@ -111,7 +115,7 @@ _STEP = f"""
 
 _BCE = f"""{_TARGET}
     {_number("one", 1.0, "input")}
-    {_number("low", "EPS", "input").replace(': float = @', ' = ')}
+    {_number("low", "EPS", "input").replace(": float = @", " = ")}
     high = Sub (one, low)
     p = Clip (input, low, high)
     q = Sub (one, p)
@@ -156,7 +160,8 @@ _LINE_OF_ATTRIBUTES = """knots_ = Constant <value_floats: floats = @knots> ()
 BODIES: Mapping[str, tuple[str, Callable[[Mapping[str, Any], ValueType], str]]] = {
     "Step": ("x", _same(_STEP)),
     "GeneralizedRelu": (
-        "z, a", _same(f"{_number('zero', 0.0, 'z')}\nnegative = Less (z, zero)\naz = Mul (a, z)\ny = Where (negative, az, z)")
+        "z, a",
+        _same(f"{_number('zero', 0.0, 'z')}\nnegative = Less (z, zero)\naz = Mul (a, z)\ny = Where (negative, az, z)"),
     ),
     "Maxout": ("x", _maxout),
     "PiecewiseLinear": ("x", _same(_LINE_OF_ATTRIBUTES + _LINES)),

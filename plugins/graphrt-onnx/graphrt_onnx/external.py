@@ -45,7 +45,9 @@ class ExternalData:
         offset = _number(entries, "offset", 0)
         length = _number(entries, "length", nbytes)
         if length != nbytes:
-            raise ConversionError(f"external data {location!r}: length says {length} bytes, type and shape need {nbytes}")
+            raise ConversionError(
+                f"external data {location!r}: length says {length} bytes, type and shape need {nbytes}"
+            )
         try:
             info = os.stat(path)
             if not stat.S_ISREG(info.st_mode):
@@ -68,7 +70,7 @@ class ExternalData:
     def _contained(self, location: str) -> str:
         if self.folder is None:
             raise ConversionError(
-                f"its data is in the external file {location!r}, and a model in memory has no folder: give the path instead"
+                f"its data is in the external file {location!r}, and a model in memory has no folder: give the path"
             )
         parts = location.replace("\\", "/").split("/")
         if not location or "\0" in location or os.path.isabs(location) or ".." in parts or parts[0][1:2] == ":":
@@ -78,7 +80,9 @@ class ExternalData:
         root = os.path.realpath(self.folder)
         path = os.path.realpath(os.path.join(root, location))
         if os.path.commonpath([root, path]) != root:
-            raise ConversionError(f"external data path {location!r} leads out of the model's folder by a link; not read")
+            raise ConversionError(
+                f"external data path {location!r} leads out of the model's folder by a link; not read"
+            )
         return path
 
 

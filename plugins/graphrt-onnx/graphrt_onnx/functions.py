@@ -143,5 +143,5 @@ def _has_body_only(node: NodeProto, opsets: Mapping[str, int], registry: Registr
             schema = onnx.defs.get_schema(node.op_type, version, domain)
         except onnx.defs.SchemaError:
             return False
-        return bool(schema.has_function or schema.has_context_dependent_function)
+        return bool(schema.has_function or schema.has_context_dependent_function)  # type: ignore[attr-defined]
     return False

@@ -96,7 +96,9 @@ def _whole(name: str, text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise ConversionError(f"the graph's metadata entry {PREFIX + name!r} is not a whole number: {text!r:.40}") from None
+        raise ConversionError(
+            f"the graph's metadata entry {PREFIX + name!r} is not a whole number: {text!r:.40}"
+        ) from None
 
 
 def add_properties(target: Any, properties: Mapping[str, str]) -> None:

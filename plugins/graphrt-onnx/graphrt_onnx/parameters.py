@@ -83,7 +83,9 @@ def _layout(graph: Graph, notes: Notes, demoted: list[str], model: ModelProto) -
         layout["inputs"] = notes.order["inputs"]
     if demoted:
         layout["initializers"] = notes.order["initializers"]
-    domains = sorted({e.domain for e in model.opset_import} - _DOMAINS - {"ai.onnx"} - {f.domain for f in model.functions})
+    domains = sorted(
+        {e.domain for e in model.opset_import} - _DOMAINS - {"ai.onnx"} - {f.domain for f in model.functions}
+    )
     if domains:
         layout["domains"] = domains
     return layout

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto
 
 from graphrt.ir.dag import find_cycle
@@ -24,12 +24,13 @@ from graphrt.types import UNKNOWN, ValueType
 from graphrt_onnx.errors import converting, describe
 from graphrt_onnx.external import ExternalData
 from graphrt_onnx.functions import expand_functions
+from graphrt_onnx.gradients import expand_gradients
 from graphrt_onnx.notes import Notes, metadata_from
 from graphrt_onnx.parameters import sort_out_weights
 from graphrt_onnx.tensors import Array, array_of, dense_array
 from graphrt_onnx.value_types import type_from_onnx
 
-_SCALARS = {
+_SCALARS: dict[int, str] = {
     AttributeProto.INT: "i", AttributeProto.INTS: "ints", AttributeProto.FLOAT: "f", AttributeProto.FLOATS: "floats",
 }  # fmt: skip
 _A = AttributeProto
@@ -72,7 +73,9 @@ def parse(path: Path) -> ModelProto:
     try:
         model.ParseFromString(data)
     except (DecodeError, ValueError, RuntimeError) as e:
-        raise ConversionError("not an ONNX model, or a damaged one: its bytes are no protobuf message of that kind") from e
+        raise ConversionError(
+            "not an ONNX model, or a damaged one: its bytes are no protobuf message of that kind"
+        ) from e
     return model
 
 
@@ -85,7 +88,7 @@ def _convert(model: ModelProto, folder: Path | None, registry: Registry) -> Grap
     notes = Notes()
     graph = _Reader(ExternalData(folder), notes).graph(expanded.graph, frozenset(), frozenset())
     graph = graph.replace(opset_imports=opsets, metadata=metadata_from(model, graph, notes))
-    return sort_out_weights(graph, registry, model, notes)
+    return sort_out_weights(expand_gradients(graph, registry), registry, model, notes)
 
 
 def _opset_imports(imports: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
@@ -93,7 +96,9 @@ def _opset_imports(imports: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]
     for entry in imports:
         domain = normal_domain(entry.domain)
         if found.setdefault(domain, entry.version) != entry.version:
-            raise ConversionError(f"opset_import lists domain {domain!r} with versions {found[domain]} and {entry.version}")
+            raise ConversionError(
+                f"opset_import lists domain {domain!r} with versions {found[domain]} and {entry.version}"
+            )
     return found or {"": 1}  # before IR version 3 there was no import: the first opset was meant
 
 
@@ -123,13 +128,15 @@ class _Reader:
         defined = _definitions(proto)
         for name in sorted(defined & visible):
             raise ConversionError(
-                f"subgraph {proto.name!r} defines {name!r} again, which an outer graph has defined; rename the inner value"
+                f"subgraph {proto.name!r} defines {name!r} again, which an outer graph defines; rename the inner value"
             )
         rename = {n: _fresh(n, defined | outer) for n in sorted(defined & outer)}
         here = {rename.get(n, n) for n in defined}
         inputs = [self._value(v, rename) for v in proto.input]
         initializers = self._initializers(proto, rename)
-        nodes = self._nodes(proto, rename, visible, frozenset(here) | outer, {v.name for v in inputs} | set(initializers))
+        nodes = self._nodes(
+            proto, rename, visible, frozenset(here) | outer, {v.name for v in inputs} | set(initializers)
+        )
         outputs = [self._value(v, rename) for v in proto.output]
         info = {v.name: v.type for v in (self._value(v, rename) for v in proto.value_info) if v.type != UNKNOWN}
         graph = Graph(proto.name, {}, tuple(inputs), tuple(outputs), tuple(nodes), initializers, info)
@@ -139,7 +146,12 @@ class _Reader:
         return graph
 
     def _nodes(
-        self, proto: GraphProto, rename: Mapping[str, str], visible: frozenset[str], outer: frozenset[str], seen: set[str]
+        self,
+        proto: GraphProto,
+        rename: Mapping[str, str],
+        visible: frozenset[str],
+        outer: frozenset[str],
+        seen: set[str],
     ) -> list[Node]:
         nodes = []
         for n in proto.node:
@@ -200,7 +212,9 @@ class _Reader:
 
     def _initializers(self, proto: GraphProto, rename: Mapping[str, str]) -> dict[str, Array]:
         found: dict[str, Array] = {}
-        for name, tensor in [(t.name, t) for t in proto.initializer] + [(t.values.name, t) for t in proto.sparse_initializer]:
+        for name, tensor in [(t.name, t) for t in proto.initializer] + [
+            (t.values.name, t) for t in proto.sparse_initializer
+        ]:
             with converting(f"initializer {name!r}"):
                 if not name:
                     raise ConversionError("it has no name")
@@ -221,13 +235,17 @@ class _Reader:
         for node in graph.nodes:
             for name in node.outputs:
                 if name and name in produced:
-                    raise ConversionError(f"node {node.label!r} ({node.qualified_op}): the value {name!r} is defined already")
+                    raise ConversionError(
+                        f"node {node.label!r} ({node.qualified_op}): the value {name!r} is defined already"
+                    )
                 produced.add(name)
         known = produced | visible | {""}
         for node in graph.nodes:
             for name in node.inputs:
                 if name not in known:
-                    raise ConversionError(f"node {node.label!r} ({node.qualified_op}) reads {name!r}, which nothing produces")
+                    raise ConversionError(
+                        f"node {node.label!r} ({node.qualified_op}) reads {name!r}, which nothing produces"
+                    )
         for v in graph.outputs:
             if v.name not in known or not v.name:
                 raise ConversionError(f"{where}: the output {v.name!r} is produced by nothing")

@@ -48,7 +48,8 @@ SETTINGS: Mapping[str, frozenset[int]] = {
     "Dropout": frozenset({1, 2}), "Pad": frozenset({1, 2}), "Range": _ALL, "OneHot": frozenset({1, 2}),
     "QuantizeLinear": frozenset({1, 2}), "DequantizeLinear": frozenset({1, 2}), "LSTM": frozenset({4, 5, 6}),
     "GRU": frozenset({4, 5}), "RNN": frozenset({4, 5}), "RoiAlign": frozenset({1, 2}), "MaxRoiPool": frozenset({1}),
-    "NonMaxSuppression": _ALL, "BlackmanWindow": _ALL, "HannWindow": _ALL, "HammingWindow": _ALL, "STFT": frozenset({2}),
+    "NonMaxSuppression": _ALL, "BlackmanWindow": _ALL, "HannWindow": _ALL, "HammingWindow": _ALL,
+    "STFT": frozenset({2}),
     "MelWeightMatrix": _ALL, "Shape": _ALL, "Size": _ALL, "ConstantOfShape": _ALL, "RotaryEmbedding": frozenset({1, 2}),
     "Where": frozenset({0, 1, 2}), "AffineGrid": frozenset({1}), "GridSample": frozenset({1}),
 }  # fmt: skip
@@ -62,7 +63,11 @@ PASSES_ON = frozenset(
 )  # fmt: skip
 """Ops whose (first, or any) input has the role of the output."""
 
-_MICROSOFT_ATTENTION = {"Attention": frozenset({1, 2}), "QAttention": frozenset({2}), "MultiHeadAttention": frozenset({3})}
+_MICROSOFT_ATTENTION = {
+    "Attention": frozenset({1, 2}),
+    "QAttention": frozenset({2}),
+    "MultiHeadAttention": frozenset({3}),
+}
 _BEFORE_BIAS = frozenset(["MatMul", "Conv", "ConvTranspose", "Gemm", "Einsum", "FusedMatMul", "DeformConv"])
 
 
@@ -94,7 +99,9 @@ class _Roles:
     def _role(
         self, node: Node, position: int, graph: Graph, found: Mapping[str, Role], producers: Mapping[str, Node]
     ) -> Role:
-        weights = _MICROSOFT_ATTENTION if node.domain == "com.microsoft" and node.op_type in _MICROSOFT_ATTENTION else WEIGHTS
+        weights = (
+            _MICROSOFT_ATTENTION if node.domain == "com.microsoft" and node.op_type in _MICROSOFT_ATTENTION else WEIGHTS
+        )
         if position in STATISTICS.get(node.op_type, ()):
             return Role.STATISTIC
         own = Role.OPERAND

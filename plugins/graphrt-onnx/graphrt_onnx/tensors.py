@@ -102,8 +102,14 @@ def dense_array(sparse: SparseTensorProto, external: ExternalData) -> Array:
     size = math.prod(shape)
     if any(d < 0 for d in shape) or size * max(values.itemsize, 1) > MAX_DENSE:
         raise ConversionError(f"a sparse tensor of shape {list(shape)} is too large to be made dense")
-    if values.ndim != 1 or indices.dtype != np.int64 or indices.shape not in ((len(values),), (len(values), len(shape))):
-        raise ConversionError(f"sparse tensor: indices {indices.shape} do not fit {values.shape} values of {list(shape)}")
+    if (
+        values.ndim != 1
+        or indices.dtype != np.int64
+        or indices.shape not in ((len(values),), (len(values), len(shape)))
+    ):
+        raise ConversionError(
+            f"sparse tensor: indices {indices.shape} do not fit {values.shape} values of {list(shape)}"
+        )
     bounds = np.array(shape if indices.ndim == 2 else size)
     if indices.size and (np.any(indices < 0) or np.any(indices >= bounds)):
         raise ConversionError(f"sparse tensor: an index lies outside {list(shape)}")
@@ -128,9 +134,11 @@ def file_bytes(array: Array) -> bytes:
     """The bytes of an array as ONNX stores them."""
     dtype = dtype_name(array.dtype)
     if dtype not in PACKED:
-        return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes() if array.dtype.kind in "iufc" else array.tobytes()
+        little = array.astype(array.dtype.newbyteorder("<"), copy=False) if array.dtype.kind in "iufc" else array
+        return little.tobytes()
     bits = PACKED[dtype]
     per_byte = 8 // bits
     low = np.ascontiguousarray(array).view(np.uint8).ravel() & np.uint8((1 << bits) - 1)
     low = np.pad(low, (0, -len(low) % per_byte)).reshape(-1, per_byte)
-    return np.bitwise_or.reduce(low << np.arange(0, 8, bits, dtype=np.uint8), axis=1, dtype=np.uint8).tobytes()
+    packed: Array = np.bitwise_or.reduce(low << np.arange(0, 8, bits, dtype=np.uint8), axis=1, dtype=np.uint8)
+    return packed.tobytes()

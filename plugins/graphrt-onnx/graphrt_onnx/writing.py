@@ -22,7 +22,9 @@ from graphrt_onnx.notes import LAYOUT, TEXTS, read_json, write_model_fields, wri
 from graphrt_onnx.tensors import Array, tensor_of
 from graphrt_onnx.value_types import is_complete, type_to_onnx
 
-KNOWN_DOMAINS = frozenset(["", "ai.onnx.ml", "ai.onnx.preview", "ai.onnx.preview.training", "ai.onnx.training", "com.microsoft"])
+KNOWN_DOMAINS = frozenset(
+    ["", "ai.onnx.ml", "ai.onnx.preview", "ai.onnx.preview.training", "ai.onnx.training", "com.microsoft"]
+)
 """Domains whose ops an ONNX runtime knows by itself."""
 
 _A = AttributeProto
@@ -120,7 +122,9 @@ class _Writer:
                 listed[name] = _value(name, TensorType.of(weights[name]))
         order = {name: i for i, name in enumerate(self.layout.get("inputs", ()))} if outermost else {}
         for v in sorted(listed.values(), key=lambda v: order.get(v.name, len(order))):
-            proto.input.append(v if isinstance(v, ValueInfoProto) else self._declared(v.name, v.type, "input", outermost))
+            proto.input.append(
+                v if isinstance(v, ValueInfoProto) else self._declared(v.name, v.type, "input", outermost)
+            )
         for v in graph.outputs:
             proto.output.append(self._declared(v.name, v.type, "output", outermost))
         for name, t in graph.value_info.items():
@@ -133,7 +137,9 @@ class _Writer:
         constants = {
             n.outputs[0]: n for n in nodes if n.op_type == "Constant" and not n.domain and n.outputs[0] in set(names)
         }
-        arrays = {k: n.attributes["value"] for k, n in constants.items() if isinstance(n.attributes.get("value"), np.ndarray)}
+        arrays = {
+            k: n.attributes["value"] for k, n in constants.items() if isinstance(n.attributes.get("value"), np.ndarray)
+        }
         order = {name: i for i, name in enumerate(names)}
         merged: dict[str, Any] = {**weights, **arrays}
         kept = [n for n in nodes if not n.outputs or n.outputs[0] not in arrays]
@@ -161,12 +167,15 @@ class _Writer:
             called = self.bodies.call(Node(node.op_type, node.inputs, node.outputs, attributes, node.domain))
             if called is None:
                 raise ConversionError(
-                    f"ONNX has no op {node.qualified_op!r} and it has no function body; to write it as an op of its own, "
+                    f"ONNX has no op {node.qualified_op!r} and no function body is known; to write it as its own op, "
                     f"for a runtime that knows it, pass custom_domains=[{node.domain!r}]"
                 )
             op_type = called
-        labels = {k: v for k, v in (("name", node.name), ("domain", node.domain)) if v}
-        proto = NodeProto(op_type=op_type, input=node.inputs, output=node.outputs, **labels)
+        proto = NodeProto(op_type=op_type, input=node.inputs, output=node.outputs)
+        if node.name:
+            proto.name = node.name
+        if node.domain:
+            proto.domain = node.domain
         for key, value in attributes.items():
             with converting(f"attribute {key!r}"):
                 proto.attribute.append(self._attribute(key, value, kinds.get(key, "")))
@@ -264,7 +273,10 @@ def _least_ir_version(model: ModelProto) -> int:
     if model.functions:
         least = 8
     try:
-        return max(least, int(onnx.helper.find_min_ir_version_for(imports, ignore_unknown=True)) if not model.ir_version else least)
+        return max(
+            least,
+            int(onnx.helper.find_min_ir_version_for(imports, ignore_unknown=True)) if not model.ir_version else least,
+        )
     except ValueError:
         return least
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import onnx.parser
+from graphrt_onnx import from_onnx, to_onnx
+from graphrt_onnx.parameters import KIND
 from onnx import helper, numpy_helper
 
 import graphrt as gr
-from graphrt_onnx import from_onnx, to_onnx
-from graphrt_onnx.parameters import KIND
 
 RNG = np.random.default_rng(0)
 
@@ -96,7 +96,9 @@ def test_running_statistics_are_initializers():
 
 
 def test_what_the_exporter_calls_a_buffer_is_a_constant():
-    m = model("(float[n,2] x) => (float[n,3] y) { s = Mul (x, inv_freq)  y = MatMul (s, w) }", w=f32(2, 3), inv_freq=f32(2))
+    m = model(
+        "(float[n,2] x) => (float[n,3] y) { s = Mul (x, inv_freq)  y = MatMul (s, w) }", w=f32(2, 3), inv_freq=f32(2)
+    )
     for name, kind in (("w", "PARAMETER"), ("inv_freq", "BUFFER")):
         m.graph.value_info.append(helper.make_tensor_value_info(name, 1, None))
         m.graph.value_info[-1].metadata_props.add(key=KIND, value=kind)
@@ -104,7 +106,9 @@ def test_what_the_exporter_calls_a_buffer_is_a_constant():
 
 
 def test_an_overridable_default_stays_an_input():
-    m = model("(float[2] x, float[2] shift) => (float[2] y) { s = Mul (x, w)  y = Add (s, shift) }", shift=f32(2), w=f32(2))
+    m = model(
+        "(float[2] x, float[2] shift) => (float[2] y) { s = Mul (x, w)  y = Add (s, shift) }", shift=f32(2), w=f32(2)
+    )
     graph = from_onnx(m)
     assert graph.input_names == ("x", "shift")
     session = gr.Session(graph)

@@ -9,15 +9,15 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
+from graphrt_onnx import from_onnx, load, save, to_onnx
+from graphrt_onnx.tensors import array_of, tensor_of
+from graphrt_onnx.value_types import ONNX_DTYPE, type_from_onnx, type_to_onnx
 from onnx import TensorProto, helper, numpy_helper
 
 import graphrt as gr
 from graphrt.ir import Graph, Node, Value
 from graphrt.ir.compare import same_graph
 from graphrt.types import DTYPES, MapType, OptionalType, SequenceType, TensorType, numpy_dtype
-from graphrt_onnx import from_onnx, load, save, to_onnx
-from graphrt_onnx.tensors import array_of, tensor_of
-from graphrt_onnx.value_types import ONNX_DTYPE, type_from_onnx, type_to_onnx
 
 RNG = np.random.default_rng(0)
 
@@ -25,7 +25,8 @@ RNG = np.random.default_rng(0)
 def mlp() -> onnx.ModelProto:
     model = onnx.parser.parse_model("""
         <ir_version: 9, opset_import: ["": 19, "com.microsoft": 1], producer_name: "maker", producer_version: "3",
-         domain: "org.example", model_version: 7, doc_string: "a model", metadata_props: ["author": "me", "onnx.x": "y"]>
+         domain: "org.example", model_version: 7, doc_string: "a model",
+         metadata_props: ["author": "me", "onnx.x": "y"]>
         mlp (float[batch, 4] x) => (float[batch, 2] y) <float[batch, 3] h> {
             h = Gemm (x, w1, b1)
             a = Relu (h)
@@ -56,7 +57,9 @@ def test_names_opsets_texts_and_bits_survive():
     assert texts(back) == texts(model)
     assert back.graph.input == model.graph.input and back.graph.output == model.graph.output
     assert back.graph.value_info == model.graph.value_info
-    assert [(t.name, t.raw_data) for t in back.graph.initializer] == [(t.name, t.raw_data) for t in model.graph.initializer]
+    assert [(t.name, t.raw_data) for t in back.graph.initializer] == [
+        (t.name, t.raw_data) for t in model.graph.initializer
+    ]
 
 
 def test_through_files_and_our_own_format(tmp_path):
@@ -73,7 +76,9 @@ def test_through_files_and_our_own_format(tmp_path):
 @pytest.mark.parametrize("dtype", [d for d in DTYPES if d != "string"])
 def test_every_element_type_keeps_its_bits(dtype):
     d = numpy_dtype(dtype)
-    array = RNG.integers(0, 2, 7).astype(bool) if dtype == "bool" else RNG.integers(0, 255, 7).astype(np.uint8).astype(d)
+    array = (
+        RNG.integers(0, 2, 7).astype(bool) if dtype == "bool" else RNG.integers(0, 255, 7).astype(np.uint8).astype(d)
+    )
     if DTYPES[dtype].kind in "fiu":
         array = RNG.integers(0, 2, 7).astype(np.float32).astype(d)
     tensor = tensor_of(array, "t")
@@ -170,7 +175,10 @@ def test_external_data(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.onnx", "m.onnx.data"]
     assert same_graph(graph, load(tmp_path / "m.onnx")) == []
     onnx.checker.check_model(str(tmp_path / "m.onnx"), full_check=True)
-    assert numpy_helper.to_array(onnx.load(tmp_path / "m.onnx").graph.initializer[0]).tobytes() == graph.initializers["w1"].tobytes()
+    assert (
+        numpy_helper.to_array(onnx.load(tmp_path / "m.onnx").graph.initializer[0]).tobytes()
+        == graph.initializers["w1"].tobytes()
+    )
 
 
 def test_large_external_data_is_mapped(tmp_path):

@@ -21,8 +21,9 @@ def cases():
 
 
 def test_every_twentieth_case(cases):
-    from graphrt.runtime.session import Session
     from graphrt_onnx import from_onnx
+
+    from graphrt.runtime.session import Session
 
     selected = [c for c in cases.all_cases() if c.kind != "light"][::20]
     assert len(selected) > 100

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from graphrt.io import load, save
 from graphrt.ir.builder import GraphBuilder
 from graphrt.manager import get_manager
 from graphrt.runtime.session import Session
@@ -61,3 +62,10 @@ def test_a_gamma_likelihood_is_fitted():
     from scipy.special import digamma
 
     assert np.log(k) - digamma(k) == pytest.approx(s, abs=1e-9)
+
+
+def test_a_saved_graph_says_what_it_needs(tmp_path):
+    b = GraphBuilder(dtype="float64")
+    b.output(b.op("J0", b.input("x", "float64", []), domain=DOMAIN), "y")
+    save(b.build(), tmp_path / "bessel.grt")
+    assert load(tmp_path / "bessel.grt").requires == {DOMAIN: "graphrt-special>=0.1.0"}

@@ -1,0 +1,1 @@
+"""Helpers of ``tools/onnx_exported_models.py``."""
