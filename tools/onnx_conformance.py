@@ -31,6 +31,7 @@ from conformance.cases import Case, all_cases, compare, subjects  # noqa: E402
 from conformance.doubles import with_random_weights  # noqa: E402
 from conformance.extras import extra_case  # noqa: E402
 from conformance.gradients import check_gradients, tagged_pairs  # noqa: E402
+from conformance.peers import PEERS  # noqa: E402
 from conformance.pool import run_all  # noqa: E402
 
 import graphrt as gr  # noqa: E402
@@ -134,27 +135,6 @@ def _gradients(case: Case) -> Record:
         return check_gradients(with_random_weights(graph) if case.kind == "light" else graph, case.feeds(inputs))
     except Exception as e:
         return {"status": "fail", "reason": f"{type(e).__name__}: {' '.join(str(e).split())[:600]}"}
-
-
-def _run_reference(case: Case) -> None:
-    from onnx.reference import ReferenceEvaluator
-
-    evaluator = ReferenceEvaluator(case.model())
-    for inputs, expected in case.data():
-        compare(evaluator.run(None, case.feeds(inputs)), expected, case)
-
-
-def _run_onnxruntime(case: Case) -> None:
-    import onnxruntime as ort
-
-    settings = ort.SessionOptions()
-    settings.intra_op_num_threads, settings.log_severity_level = 1, 4
-    session = ort.InferenceSession(case.model().SerializeToString(), settings, providers=["CPUExecutionProvider"])
-    for inputs, expected in case.data():
-        compare(session.run(None, case.feeds(inputs)), expected, case)
-
-
-PEERS = {"ReferenceEvaluator": _run_reference, "ONNX Runtime": _run_onnxruntime}
 
 
 # ---- the report ----------------------------------------------------------------------------------------

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import onnx.parser
 import pytest
+from graphrt_onnx import from_onnx
 
 import graphrt as gr
 from graphrt.errors import InputError, PassError
 from graphrt.manager import get_registry
 from graphrt.passes.dynamic_batch import dynamic_batch, with_dynamic_batch
-from graphrt_onnx import from_onnx
 
 RNG = np.random.default_rng(0)
 
