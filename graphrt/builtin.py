@@ -17,6 +17,14 @@ def graphrt_register_ops() -> Iterable[Any]:
 
 
 @hookimpl
+def graphrt_register_kernels() -> Iterable[Any]:
+    """Faster functions for ops that training and inference spend their time in."""
+    from graphrt.runtime.kernels import builtin_kernels
+
+    return builtin_kernels()
+
+
+@hookimpl
 def graphrt_register_passes() -> Iterable[Any]:
     """Graph-to-graph passes."""
     from graphrt.passes.mode import set_mode

@@ -253,4 +253,3 @@ def _contradicts(declared: Any, inferred: Any) -> bool:
     return len(a) != len(b) or any(
         isinstance(m, int) and isinstance(n, int) and m != n for m, n in zip(a, b, strict=True)
     )
-

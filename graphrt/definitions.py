@@ -17,7 +17,7 @@ import numpy as np
 from graphrt.errors import InputError, PluginError
 from graphrt.ir import Graph, Node
 from graphrt.op import Array, Op, Rule
-from graphrt.types import ValueType
+from graphrt.types import TensorType, ValueType
 
 if TYPE_CHECKING:
     import argparse
@@ -330,23 +330,59 @@ def graph_pass(name: str) -> Callable[[Callable[..., Graph]], Pass]:
 
 
 @dataclass(frozen=True, eq=False)
+class KernelSite:
+    """A node for which a plan looks for a kernel.
+
+    Attributes:
+        node: the node; its op may be a derived one (``"Conv.vjp[w]"``).
+        inputs: input name of the op to its type, as far as known: exact for what is computed from inputs of known
+            shapes; a tuple of types for a variadic input; None where absent.
+        attributes: the op's attributes, defaults filled in.
+        outputs: the types of the node's outputs, as far as known.
+    """
+
+    node: Node
+    inputs: Mapping[str, Any]
+    attributes: Mapping[str, Any]
+    outputs: tuple[ValueType, ...]
+
+    def is_float(self, *names: str) -> bool:
+        """Whether these inputs are all there, float32 or all float64, with every dimension known."""
+        types = [self.inputs.get(n) for n in names]
+        static = all(isinstance(t, TensorType) and t.is_static for t in types)
+        return static and len({t.dtype for t in types}) == 1 and types[0].dtype in ("float32", "float64")  # type: ignore[union-attr]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of an input that `is_float` has vouched for."""
+        shape: tuple[int, ...] = self.inputs[name].shape
+        return shape
+
+
+@dataclass(frozen=True, eq=False)
 class Kernel:
-    """A faster way to do an op's work, chosen when the plan is made.
+    """A faster way to do an op's work, made for a node when its plan is made.
 
     Args:
         name: for listings and reports.
-        op_type, domain: the op it stands in for (a derived one too: ``"Conv.vjp[w]"``).
-        function: same arguments and results as the op's own function.
-        applies: ``(node, input types) -> bool``: whether it serves this node.
-        priority: the highest that applies is chosen.
+        op_type, domain: the op it stands in for; a derived one too: ``"Conv.vjp[w]"``.
+        make: the site to a function of the node's input arrays, or None where this kernel does not serve. The
+            function takes and returns what the op's own does, attributes bound; it changes no input, and what it
+            returns is new memory (or an input as it is).
+        priority: kernels are asked from the highest down.
     """
 
     name: str
     op_type: str
-    function: Callable[..., Any]
+    make: Callable[[KernelSite], Callable[..., Any] | None]
     domain: str = ""
-    applies: Callable[[Node, tuple[ValueType | None, ...]], bool] = lambda node, types: True
     priority: int = 0
+
+
+def kernel(
+    op_type: str, *, name: str = "", domain: str = "", priority: int = 0
+) -> Callable[[Callable[[KernelSite], Callable[..., Any] | None]], Kernel]:
+    """Decorator: makes a `Kernel` of its ``make`` function; ``name`` defaults to the function's."""
+    return lambda make: Kernel(name or make.__name__.strip("_"), op_type, make, domain, priority)
 
 
 @dataclass(frozen=True, eq=False)

@@ -195,6 +195,7 @@ class MapType:
 
 ValueType: TypeAlias = TensorType | SequenceType | OptionalType | MapType
 
+
 def carries_gradient(t: ValueType) -> bool:
     """Whether a value of this type can have a cotangent: floats, unknown types, and what contains such."""
     while isinstance(t, (SequenceType, OptionalType)):

@@ -30,7 +30,15 @@ def node(op_type, inputs, outputs, domain="", **attributes):
 
 
 BODY = Graph("body", outputs=(Value("t"),), nodes=(node("Sin", "x", "t"),))
-IF = Node("If", ("c",), ("y",), {"then_branch": BODY, "else_branch": BODY})
+
+
+def branching(*nodes, out="t"):
+    """An If with these nodes in one of its branches."""
+    branch = Graph("branch", nodes=nodes, outputs=(Value(out),))
+    return Node("If", ("c",), ("y",), {"then_branch": branch, "else_branch": BODY})
+
+
+IF = branching(*BODY.nodes)
 CONDITION = {"c": np.array(True)}
 
 PROBLEMS = {
@@ -68,36 +76,30 @@ PROBLEMS = {
     ),
     "attribute list": (graph(node("Transpose", "x", "y", perm=(0, 1.5))), "'perm' is of kind ints, not tuple"),
     "attribute missing": (graph(node("Concat", "x x", "y")), r"the attribute 'axis' \(int\) of Concat is required"),
-    "types": (
-        graph(node("MatMul", "x x", "y")),
-        "MatMul: .*",
+    "types": (graph(node("MatMul", "x x", "y")), "MatMul: "),
+    "shapes": (
+        graph(node("Add", "x w", "y"), initializers={"w": np.ones((4, 3))}),
+        "dimensions 2 and 4 do not broadcast",
     ),
-    "shapes": (graph(node("Add", "x w", "y"), initializers={"w": np.ones((4, 3))}), "dimensions 2 and 4 do not broadcast"),
-    "state of nothing": (graph(node("Sin", "x", "y"), state_updates={"m": "y"}), "state update of 'm' concerns no initial"),
+    "state of nothing": (
+        graph(node("Sin", "x", "y"), state_updates={"m": "y"}),
+        "state update of 'm' concerns no initializer",
+    ),
     "state from nothing": (
         graph(node("Sin", "x", "y"), initializers={"m": np.ones(1)}, state_updates={"m": "z"}),
         "state update of 'm' reads 'z', which nothing produces",
     ),
     "shadowing": (
-        graph(
-            replace(IF, attributes={"then_branch": BODY, "else_branch": replace(BODY, nodes=(node("Sin", "x", "c"),), outputs=(Value("c"),))}),
-            initializers=CONDITION,
-        ),
+        graph(branching(node("Sin", "x", "c"), out="c"), initializers=CONDITION),
         "the value 'c' shadows one of an outer graph; rename it",
     ),
     "undefined in a subgraph": (
-        graph(replace(IF, attributes={"then_branch": replace(BODY, nodes=(node("Sin", "q", "t"),)), "else_branch": BODY}), initializers=CONDITION),
+        graph(branching(node("Sin", "q", "t")), initializers=CONDITION),
         "reads 'q', which nothing produces",
     ),
-    "unknown op in a subgraph": (
-        graph(replace(IF, attributes={"then_branch": replace(BODY, nodes=(node("Sni", "x", "t"),)), "else_branch": BODY}), initializers=CONDITION),
-        "no op 'Sni'",
-    ),
+    "unknown op in a subgraph": (graph(branching(node("Sni", "x", "t")), initializers=CONDITION), "no op 'Sni'"),
     "cycle in a subgraph": (
-        graph(
-            replace(IF, attributes={"then_branch": replace(BODY, nodes=(node("Sin", "u", "t"), node("Sin", "t", "u"))), "else_branch": BODY}),
-            initializers=CONDITION,
-        ),
+        graph(branching(node("Sin", "u", "t"), node("Sin", "t", "u")), initializers=CONDITION),
         "the nodes form a cycle: t -> u -> t",
     ),
 }  # fmt: skip
@@ -125,7 +127,11 @@ def test_good_graphs_have_no_problems():
 
 
 def test_all_problems_at_once():
-    pieces = [v for k, v in PROBLEMS.items() if k in ("undefined", "unknown op", "unknown attribute", "attribute kind", "types")]
+    pieces = [
+        v
+        for k, v in PROBLEMS.items()
+        if k in ("undefined", "unknown op", "unknown attribute", "attribute kind", "types")
+    ]
     nodes = [replace(n, outputs=(f"o{i}",)) for i, (g, _) in enumerate(pieces) for n in g.nodes]
     broken = graph(*nodes, outputs=("o0", "nothing"))
     report = check(broken, get_registry())
@@ -207,7 +213,9 @@ def test_the_trainable_set_is_counted():
     assert report.trainable == ("w", "b")
     assert report.elements == 4000
     assert report.state == ("running",)
-    assert "trainable: 2 parameters, 4,000 elements\nrunning statistics, updated and not trained: running" in str(report)
+    assert "trainable: 2 parameters, 4,000 elements\nrunning statistics, updated and not trained: running" in str(
+        report
+    )
 
 
 # ---- never a crash ------------------------------------------------------------------------------------------
@@ -215,7 +223,7 @@ def test_the_trainable_set_is_counted():
 OPS = sorted({(o.domain, o.op_type) for o in get_registry().ops()})
 NAMES = st.sampled_from(["x", "y", "a", "b", "c", "w", ""])
 BITS = st.one_of(
-    st.none().map(lambda _: ()), st.integers(-3, 3), st.floats(), st.sampled_from(["", "last", "NOTSET"]), st.binary(max_size=3),
+    st.just(()), st.integers(-3, 3), st.floats(), st.sampled_from(["", "last", "NOTSET"]), st.binary(max_size=3),
     st.lists(st.integers(-2, 2), max_size=3).map(tuple), st.lists(st.floats(), max_size=2).map(tuple),
     st.just(np.arange(3)), st.just(np.array("s", object)), st.just(TensorType()), st.just(BODY), st.just((BODY, 1)),
 )  # fmt: skip
@@ -237,7 +245,9 @@ def broken_nodes(draw):
     )
 
 
-TYPES = st.sampled_from([TensorType(), X.type, TensorType("int64", ()), TensorType("string", (2,)), SequenceType(X.type)])
+TYPES = st.sampled_from(
+    [TensorType(), X.type, TensorType("int64", ()), TensorType("string", (2,)), SequenceType(X.type)]
+)
 INITIALIZERS = st.sampled_from([np.ones((2, 3)), np.array(2), np.zeros(0), np.array(["a"], object), np.ones(3, bool)])
 
 

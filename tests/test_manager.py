@@ -41,7 +41,9 @@ def install(tmp_path, monkeypatch):
         (site / f"{module}.py").write_text(source)
         info = site / f"graphrt_{name}_{len(installed)}-{version}.dist-info"
         info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: graphrt-{name}-{len(installed)}\nVersion: {version}\n")
+        (info / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: graphrt-{name}-{len(installed)}\nVersion: {version}\n"
+        )
         (info / "entry_points.txt").write_text(f"[{GROUP}]\n{entry or name} = {module}\n")
 
     yield make
@@ -81,15 +83,30 @@ BROKEN = {
     "exit": ("import sys\nsys.exit(3)", "SystemExit: 3"),
     "syntax": ("def (:", "SyntaxError"),
     "any error": ("1/0", "ZeroDivisionError"),
-    "unknown hook": (HOOK.format("opps", "return []"), "graphrt_register_opps is no hook of graphrt; there are: .*graphrt_register_ops"),
+    "unknown hook": (
+        HOOK.format("opps", "return []"),
+        "graphrt_register_opps is no hook of graphrt; there are: .*graphrt_register_ops",
+    ),
     "unmarked unknown hook": ("def graphrt_register_opps(): return []", "graphrt_register_opps is no hook"),
     "no decorator": ("def graphrt_register_ops(): return []", "graphrt_register_ops lacks its decorator"),
-    "wrong signature": ("from graphrt.plugin import hookimpl\n@hookimpl\ndef graphrt_register_ops(x): return []", "PluginValidationError"),
+    "wrong signature": (
+        "from graphrt.plugin import hookimpl\n@hookimpl\ndef graphrt_register_ops(x): return []",
+        "PluginValidationError",
+    ),
     "hook fails": (HOOK.format("ops", "raise OSError('disk')"), "in graphrt_register_ops: OSError: disk"),
-    "hook exits": (HOOK.format("ops", "raise SystemExit('no license')"), "in graphrt_register_ops: SystemExit: no license"),
+    "hook exits": (
+        HOOK.format("ops", "raise SystemExit('no license')"),
+        "in graphrt_register_ops: SystemExit: no license",
+    ),
     "no list": (HOOK.format("ops", "return 5"), "in graphrt_register_ops: TypeError: 'int' object is not iterable"),
-    "wrong type": (HOOK.format("metrics", "return ['accuracy']"), "graphrt_register_metrics returned 'accuracy', which is no Metric"),
-    "wrong kind": (GOOD.replace("register_ops", "register_passes"), "graphrt_register_passes returned <op .*which is no Pass"),
+    "wrong type": (
+        HOOK.format("metrics", "return ['accuracy']"),
+        "graphrt_register_metrics returned 'accuracy', which is no Metric",
+    ),
+    "wrong kind": (
+        GOOD.replace("register_ops", "register_passes"),
+        "graphrt_register_passes returned <op .*which is no Pass",
+    ),
 }
 
 
@@ -122,7 +139,10 @@ def test_an_interrupt_is_no_failure_of_a_plugin(install):
 
 
 def test_a_plugin_of_which_one_hook_fails_keeps_the_others(install):
-    install("half", GOOD + HOOK.format("metrics", "raise ValueError('no')") + HOOK.format("losses", "raise ValueError('never')"))
+    install(
+        "half",
+        GOOD + HOOK.format("metrics", "raise ValueError('no')") + HOOK.format("losses", "raise ValueError('never')"),
+    )
     for first in KINDS:
         made = loaded()
         made.registry.table(first)
@@ -153,7 +173,7 @@ def test_a_plugin_with_an_op_of_ours(install):
     install("greedy", GOOD.replace('"Good", domain="tests"', f'"Tanh", version={version}'))
     made = loaded()
     assert statuses(made)["greedy"].state == "clash"
-    with pytest.raises(PluginError, match="'::Tanh-....' is defined by both 'graphrt' and 'greedy'"):
+    with pytest.raises(PluginError, match=r"'::Tanh-....' is defined by both 'graphrt' and 'greedy'"):
         made.registry.find_op("Sin")
 
 
@@ -166,7 +186,9 @@ def test_two_distributions_with_one_entry_point_name(install):
     assert ("same", "graphrt-one-1", "ok") in found
     assert ("same", "graphrt-two-2", "failed") in found
     assert ("graphrt", "graphrt-ours-3", "failed") in found
-    assert "name of one of graphrt-one-1; rename it" in next(s.reason for s in made.statuses() if "two" in s.distribution)
+    assert "name of one of graphrt-one-1; rename it" in next(
+        s.reason for s in made.statuses() if "two" in s.distribution
+    )
     assert op_names(made) == {"Good"}
 
 
@@ -185,12 +207,16 @@ def test_disabled_by_name(install):
     assert found["good"].state == "ok"
 
 
-@pytest.mark.parametrize(("chosen", "active"), [(None, {"a", "b"}), ("", set()), ("a", {"a"}), (" b , a ,", {"a", "b"})])
+@pytest.mark.parametrize(
+    ("chosen", "active"), [(None, {"a", "b"}), ("", set()), ("a", {"a"}), (" b , a ,", {"a", "b"})]
+)
 def test_the_environment_chooses(install, monkeypatch, chosen, active):
     install("a", OP.format(name="A"))
     install("b", OP.format(name="B"))
     monkeypatch.setattr(manager, "_current", None)
-    monkeypatch.setattr(manager, "entry_points", lambda group: [p for p in entry_points(group=group) if p.value.endswith("_for_tests")])
+    monkeypatch.setattr(
+        manager, "entry_points", lambda group: [p for p in entry_points(group=group) if p.value.endswith("_for_tests")]
+    )
     monkeypatch.delenv("GRAPHRT_PLUGINS", raising=False)
     if chosen is not None:
         monkeypatch.setenv("GRAPHRT_PLUGINS", chosen)
@@ -230,7 +256,7 @@ def test_every_hook_is_called_and_its_definitions_are_found(install, kind):
         "schedules": "schedule('mine')(lambda step: 1.0)",
         "initializers": "initializer('mine')(lambda rng, shape, dtype: None)",
         "passes": "graph_pass('mine')(lambda graph, registry: graph)",
-        "kernels": "Kernel('mine', 'Tanh', print)",
+        "kernels": "Kernel('mine', 'Tanh', lambda site: None)",
         "converters": "Converter('mine', ('.mine',))",
         "engines": "Engine('mine', print)",
         "commands": "Command('mine', 'help', print, print)",

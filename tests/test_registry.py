@@ -29,7 +29,7 @@ def test_the_newest_version_not_above_the_opset():
     assert [o.version for o in registry.versions("Old")] == [1, 7, 13]
     for opset, version in ((1, 1), (6, 1), (7, 7), (12, 7), (13, 13), (99, 13), (None, 13)):
         assert registry.find_op("Old", "", opset).version == version
-    with pytest.raises(UnknownOpError, match="op 'Old' of the default domain is known from version 1 on, .* version 0"):
+    with pytest.raises(UnknownOpError, match=r"op 'Old' of the default domain is known from version 1 on, .* version 0"):
         registry.find_op("Old", "", 0)
     assert registry.versions("New") == ()
 
@@ -40,7 +40,9 @@ def test_unknown_ops_come_with_the_nearest_names_and_where_else_there_is_one():
         registry.find_op("tahn")
     with pytest.raises(UnknownOpError, match="no op 'Cube' in the default domain; 'shapes' has an op of that name"):
         registry.find_op("Cube")
-    with pytest.raises(UnknownOpError, match="in domain 'nowhere'; no plug-in that is loaded has any op of that domain"):
+    with pytest.raises(
+        UnknownOpError, match="in domain 'nowhere'; no plug-in that is loaded has any op of that domain"
+    ):
         registry.find_op("Sphere", "nowhere")
 
 
@@ -50,7 +52,9 @@ def test_the_graph_says_which_package_has_an_op():
         get_registry().op_of(Node("Strange", domain="x"), graph)
 
 
-@pytest.mark.parametrize("name", ["Tanh.", "Tanh.vjp", "Tanh.vjp[]", "Tanh.vjp[input", "Tanh.sum[input]", "Tanh..vjp[input]", "Tanh.vjp[*"])
+@pytest.mark.parametrize(
+    "name", ["Tanh.", "Tanh.vjp", "Tanh.vjp[]", "Tanh.vjp[input", "Tanh.sum[input]", "Tanh..vjp[input]", "Tanh.vjp[*"]
+)
 def test_malformed_derived_ops(name):
     with pytest.raises(GraphError, match=r"a derived op is written OP\.vjp\[input\]"):
         get_registry().find_op(name)
@@ -63,7 +67,7 @@ def test_derived_ops_are_found_and_kept():
     assert registry.find_op("Tanh.vjp[input].jvp[ct]").op_type == "Tanh.vjp[input].jvp[ct]"
     with pytest.raises(NotDifferentiableError, match="no derivative rule for input 'nothing'"):
         registry.find_op("Tanh.vjp[nothing]")
-    with pytest.raises(NotDifferentiableError, match="op Tanh has subgraphs and no vjp rule|no vjp rule"):
+    with pytest.raises(NotDifferentiableError, match=r"op Tanh has subgraphs and no vjp rule|no vjp rule"):
         registry.find_op("Tanh.vjp[*]")
 
 
@@ -88,7 +92,9 @@ def test_a_clash_names_both_and_spares_other_kinds():
 
     registry = Registry(source)
     for _ in range(2):
-        with pytest.raises(PluginError, match="ops: '::Same-0001' is defined by both 'one' and 'two'; disable one of them"):
+        with pytest.raises(
+            PluginError, match="ops: '::Same-0001' is defined by both 'one' and 'two'; disable one of them"
+        ):
             registry.table("ops")
         with pytest.raises(PluginError, match="defined by both"):
             registry.find_op("Other")

@@ -102,9 +102,7 @@ class RuleWriter:
         self._call(derived, found, node, ct_names, outputs, derived.skippable if agree else frozenset())
         return [(t, o) for t, o in zip(targets, outputs, strict=True) if o]
 
-    def jvp(
-        self, found: Op, node: Node, wrt: tuple[str, ...], dots: dict[str, str], outputs: Sequence[str]
-    ) -> None:
+    def jvp(self, found: Op, node: Node, wrt: tuple[str, ...], dots: dict[str, str], outputs: Sequence[str]) -> None:
         """Adds the node that calls the JVP of some inputs.
 
         Args:
@@ -124,9 +122,7 @@ class RuleWriter:
         agree = bool(derived.skippable) and _same_shape(self.known, [*node.outputs[:1], *node.inputs])
         self._call(derived, found, node, tangents, tuple(outputs), derived.skippable if agree else frozenset())
 
-    def body_vjp(
-        self, node: Node, cts: Sequence[str | None], live: Container[str]
-    ) -> list[tuple[str, str]]:
+    def body_vjp(self, node: Node, cts: Sequence[str | None], live: Container[str]) -> list[tuple[str, str]]:
         """Adds the node that calls the VJP of an op with subgraphs; as `vjp`, with what the subgraphs capture."""
         targets = (*node.inputs, *captured_by(node))
         outputs = tuple(self.scope.fresh(f"{t}.ct") if t and t in live else "" for t in targets)
@@ -183,9 +179,7 @@ class RuleWriter:
             made = {i: self.scope.fresh(f"{node.label}.{found.outputs[i]}") for i in missing}
             most = max(len(node.outputs), *(i + 1 for i in missing))
             outputs = tuple(made.get(i, n) for i, n in enumerate(names))[:most]
-            self._extended[id(node)] = Node(
-                node.op_type, node.inputs, outputs, node.attributes, node.domain, node.name
-            )
+            self._extended[id(node)] = Node(node.op_type, node.inputs, outputs, node.attributes, node.domain, node.name)
 
     def _argument(
         self, name: str, bound: dict[str, Any], extra: dict[str, str | tuple[str, ...]], drop: frozenset[str]

@@ -40,6 +40,7 @@ def flatten_axes(x: Any, axis: Any) -> tuple[Any, tuple[int, ...]]:
 
 
 def restore_axes(y: Any, ndim: int, axes: tuple[int, ...], keepdims: bool) -> Any:
+    """A reduction's result with the reduced axes put back as axes of length 1, where they are to be kept."""
     return np.expand_dims(y, axes) if keepdims and axes else y
 
 

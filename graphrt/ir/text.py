@@ -69,9 +69,7 @@ def _typed(name: str, types: Mapping[str, ValueType]) -> str:
     return name or "_" if known == UNKNOWN else f"{name}: {known}"
 
 
-def _graph_lines(
-    graph: Graph, types: Mapping[str, ValueType], max_nodes: int | None, depth: int
-) -> Iterator[str]:
+def _graph_lines(graph: Graph, types: Mapping[str, ValueType], max_nodes: int | None, depth: int) -> Iterator[str]:
     pad = _INDENT * depth
     opsets = ", ".join(f"{d or 'onnx'} {v}" for d, v in sorted(graph.opset_imports.items()))
     yield f"{pad}graph {graph.name or 'unnamed'} [{opsets}]"

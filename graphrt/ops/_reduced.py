@@ -41,12 +41,12 @@ def normalize_axes(axes: Any, ndim: int, noop: int = 0) -> tuple[int, ...]:
 
 def accumulator(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The dtype to add up in: float32 for 16-bit floats (which stop growing at 2048 ones), else the same."""
-    return np.dtype(np.float32) if dtype.name in _HALF else dtype
+    return np.dtype(np.float32) if dtype.itemsize == 2 and dtype.name in _HALF else dtype
 
 
 def widen(x: Array) -> Array:
     """The array in its accumulator's dtype; itself when that is the same."""
-    return x.astype(np.float32) if x.dtype.name in _HALF else x
+    return x.astype(np.float32) if x.dtype.itemsize == 2 and x.dtype.name in _HALF else x
 
 
 def narrow(x: Array, dtype: np.dtype[Any]) -> Array:

@@ -74,7 +74,10 @@ class _Counter:
 
 
 def count_operations(
-    graph: Graph, inputs: Mapping[str, Any], of: str | None = None, wrt: Sequence[str] | None = None,
+    graph: Graph,
+    inputs: Mapping[str, Any],
+    of: str | None = None,
+    wrt: Sequence[str] | None = None,
     registry: Registry | None = None,
 ) -> OperationCount:
     """Counts the elementary operations of a scalar graph of elementwise ops.
@@ -121,7 +124,10 @@ def _count(session: Session, of: str, wrt: Sequence[str]) -> OperationCount:
         found = registry.op_of(node, graph)
         name = node.outputs[0]
         tree[name] = 0 if node.op_type == "Constant" else 1 + sum(tree[v] for v in node.inputs)
-        terms = [_symbolic_term(found, node, p, tree, slope, set(wrt)) for p in differentiable_inputs(found, node.inputs, slope)]
+        terms = [
+            _symbolic_term(found, node, p, tree, slope, set(wrt))
+            for p in differentiable_inputs(found, node.inputs, slope)
+        ]
         if terms:
             slope[name] = sum(terms) + len(terms) - 1
     return OperationCount(value, value + max(backward, 0), slope.get(of, 0))
@@ -129,8 +135,10 @@ def _count(session: Session, of: str, wrt: Sequence[str]) -> OperationCount:
 
 def _rule_cost(derived: Op, node: Node) -> int:
     tally = [0]
-    arguments = [_Counter(tally) if name and not p.name.endswith("_like") else None
-                 for p, name in zip(derived.inputs, node.inputs, strict=False)]
+    arguments = [
+        _Counter(tally) if name and not p.name.endswith("_like") else None
+        for p, name in zip(derived.inputs, node.inputs, strict=False)
+    ]
     arguments += [None] * (len(derived.inputs) - len(arguments))
     attributes = {k: v for k, v in node.attributes.items() if k in derived.attributes}
     defaults = {k: s.default for k, s in derived.attributes.items() if not s.required}

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from graphrt.autodiff.rules import RULE_ONLY, captured_by, rng_key
+from graphrt.definitions import KernelSite
 from graphrt.errors import GraphError, UnknownOpError
 from graphrt.inference import Inferred, infer
 from graphrt.ir import Graph, Node, format_neighborhood
@@ -122,11 +123,14 @@ class _Planner:
     def _call(self, found: Op, node: Node) -> tuple[Callable[..., Any], tuple[int, ...]]:
         """The function of a node with its attributes bound, and the slots it takes."""
         inputs = tuple(self.slot(i) for i in node.inputs)
-        function = self._kernel(found, node) or found.function
         defaults = found.defaults() if "." in found.op_type else {}  # a rule has no defaults of its own
         attributes: dict[str, Any] = {**defaults, **{k: v for k, v in node.attributes.items() if k not in RULE_ONLY}}
         supplied = {"n_outputs": len(node.outputs), "opset": self.graph.opset_imports.get(node.domain, 0)}
         attributes.update((c, supplied[c]) for c in found.context if c in supplied and c not in attributes)
+        made = self._kernel(found, node, attributes)
+        if made is not None:
+            return made, inputs
+        function = found.function
         if any(node.subgraphs()):
             return self._with_bodies(function, node, attributes, inputs)
         call = partial(function, **attributes) if attributes else function
@@ -136,13 +140,20 @@ class _Planner:
             return _drawing(call, _draw_key(node)), (CONTEXT_SLOT, *inputs)
         return call, inputs
 
-    def _kernel(self, found: Op, node: Node) -> Callable[..., Any] | None:
+    def _kernel(self, found: Op, node: Node, attributes: Mapping[str, Any]) -> Callable[..., Any] | None:
+        """What the kernel with the highest priority makes of the node; None when none serves it."""
         candidates = self.kernels.get((found.domain, found.op_type))
         if not candidates:
             return None
-        types = tuple(self.known.types.get(i, UNKNOWN) if i else None for i in node.inputs)
-        fitting = [k for k in candidates if k.applies(node, types)]
-        return max(fitting, key=lambda k: k.priority).function if fitting else None
+        types = [self.known.types.get(i, UNKNOWN) if i else None for i in node.inputs]
+        bound = found.bind(types, node.attributes.get("segments"))
+        outputs = tuple(self.known.types.get(o, UNKNOWN) for o in node.outputs)
+        site = KernelSite(node, bound, {**found.defaults(), **attributes}, outputs)
+        for kernel in candidates:
+            made = kernel.make(site)
+            if made is not None:
+                return made
+        return None
 
     def _with_bodies(
         self, function: Callable[..., Any], node: Node, attributes: dict[str, Any], inputs: tuple[int, ...]
@@ -174,6 +185,8 @@ def _kernels_by_op(registry: Registry) -> dict[tuple[str, str], list[Any]]:
     found: dict[tuple[str, str], list[Any]] = {}
     for kernel in registry.table("kernels").values():
         found.setdefault((kernel.domain, kernel.op_type), []).append(kernel)
+    for kernels in found.values():
+        kernels.sort(key=lambda k: -k.priority)
     return found
 
 

@@ -154,6 +154,7 @@ class Session:
         early = self._run((*key, "first"), split.first, check_feeds(self.graph, inputs or {}))
         residuals = {r: early[r] for r in split.residuals}
         outputs = {o: _copied(early[o]) if o in residuals else early[o] for o in values}
+
         def pullback(cotangents: Mapping[str, Any]) -> Arrays:
             _check_tangents(cotangents, outputs, "output")
             seeds = {

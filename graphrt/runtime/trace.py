@@ -149,7 +149,9 @@ def _run_forward(
 
 def constants_of(graph: Graph) -> dict[str, Any]:
     """The values of ``Constant`` nodes."""
-    return {n.outputs[0]: n.attributes["value"] for n in graph.nodes if n.op_type == "Constant" and "value" in n.attributes}
+    return {
+        n.outputs[0]: n.attributes["value"] for n in graph.nodes if n.op_type == "Constant" and "value" in n.attributes
+    }
 
 
 def infix(node: Node, constants: Mapping[str, Any]) -> str:

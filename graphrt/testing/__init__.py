@@ -11,7 +11,8 @@
 """
 
 from graphrt.testing.errors import OpCheckError
+from graphrt.testing.kernels import KernelCheckError, check_kernel
 from graphrt.testing.ops import check_op, dual_fallbacks
 from graphrt.testing.optimizers import OptimizerCheckError, check_optimizer
 
-__all__ = ["OpCheckError", "OptimizerCheckError", "check_op", "check_optimizer", "dual_fallbacks"]
+__all__ = ["KernelCheckError", "OpCheckError", "OptimizerCheckError", "check_kernel", "check_op", "check_optimizer", "dual_fallbacks"]

@@ -29,6 +29,7 @@ class Point:
 
     @classmethod
     def of(cls, op: Op, example: Example, label: str, seed: int) -> Point:
+        """An op at one of its examples; attributes left out take their defaults."""
         given = dict(example.attributes)
         n_outputs, opset = given.pop("n_outputs", len(op.outputs)), given.pop("opset", op.version)
         inputs = op.bind([_as_array(x) for x in example.inputs])
@@ -126,6 +127,7 @@ class Env:
     dots: Mapping[str, Any] = field(default_factory=dict)
 
     def values(self) -> dict[str, Any]:
+        """Everything by the name a rule would use."""
         op = self.point.op
         known: dict[str, Any] = {**self.point.inputs, **self.named(self.outputs)}
         known.update({f"{n}_like": map_leaves(_like, x) for n, x in tuple(known.items())})

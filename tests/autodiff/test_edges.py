@@ -128,9 +128,9 @@ def test_what_cannot_be_differentiated_is_said_before_anything_runs():
     at = {"x": 1.0, "n": 1}
     with pytest.raises(InputError, match="through 'n': its values are int64"):
         session.value_and_grad(at, of="f", wrt=["n"])
-    with pytest.raises(InputError, match="through 'm'.*only floats have derivatives"):
+    with pytest.raises(InputError, match=r"through 'm'.*only floats have derivatives"):
         session.value_and_grad(at, of="m", wrt=["x"])
-    with pytest.raises(InputError, match="with respect to 'y': it is no input or initializer.*there are: n, x"):
+    with pytest.raises(InputError, match=r"with respect to 'y': it is no input or initializer.*there are: n, x"):
         session.value_and_grad(at, of="f", wrt=["y"])
     with pytest.raises(InputError, match=r"'f' has shape \[2\]; a gradient is of one number: use vjp"):
         build(lambda b, x: x * 2.0, x=[2]).value_and_grad({"x": np.ones(2)}, wrt=["x"])
@@ -163,7 +163,9 @@ def test_a_missing_rule_is_an_error_only_on_the_way():
     session = with_opaque()
     assert session.value_and_grad({"x": 1.0})[1]["w"] == np.sin(1.0)
     for wanted in (lambda: session.value_and_grad({"x": 1.0}, wrt=["x"]), lambda: session.jvp({"x": 1.0}, {"x": 1.0})):
-        with pytest.raises(NotDifferentiableError, match=r"op test::Opaque .*no derivative rule for input 'x'") as caught:
+        with pytest.raises(
+            NotDifferentiableError, match=r"op test::Opaque .*no derivative rule for input 'x'"
+        ) as caught:
             wanted()
         assert "plug-in given" in str(caught.value)
         assert "> " in str(caught.value)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from graphrt.runtime.interpreter import ABSENT, CONTEXT_SLOT, RunContext, execute
 from graphrt.runtime.session import Session
+
 from .graphs import WRT, Drawn, drawn_graphs
 
 examples = settings(max_examples=150, deadline=None)

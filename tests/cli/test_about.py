@@ -61,7 +61,7 @@ def test_plugins_that_fail_or_clash(tmp_path, monkeypatch):
     found, clashes = describe(manager)
     states = {p["name"]: (p["state"], p["reason"]) for p in found}
     assert states["broken"] == ("failed", "RuntimeError: no luck")
-    assert states["clash"][0] == "ok"
+    assert states["clash"][0] == "clash"
     assert len(clashes) == 1 and "'grad' is defined by both 'graphrt' and 'clash'" in clashes[0]
 
 

@@ -144,12 +144,12 @@ def test_kernels_are_chosen_when_they_apply_by_priority():
             calls.append(name)
             return np.tanh(x)
 
-        return Kernel(name, "Tanh", function, applies=applies, priority=priority)
+        return Kernel(name, "Tanh", lambda site: function if applies(site) else None, priority=priority)
 
-    def is_wide(node, types):
-        return isinstance(types[0], TensorType) and types[0].shape == (8,)
+    def is_wide(site):
+        return site.is_float("input") and site.shape("input") == (8,)
 
-    kernels = [kernel("low", 0, lambda node, types: True), kernel("wide", 9, is_wide)]
+    kernels = [kernel("low", 0, lambda site: True), kernel("wide", 9, is_wide)]
     registry = Registry.of(ops=get_registry().table("ops").values(), kernels=kernels)
     b = GraphBuilder(dtype=F)
     b.output(b.Tanh(b.input("x", F, ["n"])), "y")

@@ -34,10 +34,16 @@ def linear():
 GOOD = {"x": np.ones((4, 2), np.float32), "mask": np.ones((4, 1), np.float32)}
 
 REFUSED = {
-    "unknown name": ({**GOOD, "z": 1}, r"no input 'z'; its inputs are: x: float32\[batch, 2\], mask: float32\[batch, 1\]"),
+    "unknown name": (
+        {**GOOD, "z": 1},
+        r"no input 'z'; its inputs are: x: float32\[batch, 2\], mask: float32\[batch, 1\]",
+    ),
     "missing": ({"x": GOOD["x"]}, r"the input mask: float32\[batch, 1\] is missing; given: x"),
     "nothing": ({}, "is missing; given: nothing"),
-    "dtype": ({**GOOD, "x": np.ones((4, 2))}, r"'x': expected float32\[batch, 2\], got float64\[4, 2\]; convert it: x.ast"),
+    "dtype": (
+        {**GOOD, "x": np.ones((4, 2))},
+        r"'x': expected float32\[batch, 2\], got float64\[4, 2\]; convert it: x.ast",
+    ),
     "rank": ({**GOOD, "x": np.ones(2, np.float32)}, r"\(2 dimensions\), got float32\[2\] \(1 dimensions\)"),
     "size": ({**GOOD, "x": np.ones((4, 3), np.float32)}, "dimension 1 is 3, not 2"),
     "symbol": ({**GOOD, "mask": np.ones((5, 1), np.float32)}, "'batch' is 5 here and 4 in input 'x'"),
@@ -91,7 +97,7 @@ def test_containers():
         session.run({"s": np.ones(2), "o": None, "m": {}})
     with pytest.raises(InputError, match=r"'s\[1\]': expected float64\[n\], got float32"):
         session.run({"s": [np.ones(2), np.ones(2, np.float32)], "o": None, "m": {}})
-    with pytest.raises(InputError, match="'m': expected map.*: a dict, got int"):
+    with pytest.raises(InputError, match=r"'m': expected map.*: a dict, got int"):
         session.run({"s": [], "o": None, "m": 1})
 
 
@@ -128,7 +134,12 @@ def aliasing():
     c = b.constant(np.arange(6.0).reshape(2, 3))
     for v in (x, w, c, b.Tanh(x)):
         b.output(v)
-        for made in (b.Identity(v), b.Transpose(v), b.Reshape(v, np.array([-1])), *b.Split(v, None, axis=0, num_outputs=2, outputs=2)):
+        for made in (
+            b.Identity(v),
+            b.Transpose(v),
+            b.Reshape(v, np.array([-1])),
+            *b.Split(v, None, axis=0, num_outputs=2, outputs=2),
+        ):
             b.output(made)
     return b.build()
 
@@ -367,12 +378,18 @@ def two(x, *, give: str = "tuple"):
 
 def failing(op_type, attributes, outputs=("y",)):
     registry = Registry.of(ops=[*get_registry().table("ops").values(), fail, two])
-    nodes = [Node("Sin", ("x",), ("s",)), Node(op_type, ("s",), outputs, attributes, "test", "culprit"), Node("Cos", ("y",), ("z",))]
+    nodes = [
+        Node("Sin", ("x",), ("s",)),
+        Node(op_type, ("s",), outputs, attributes, "test", "culprit"),
+        Node("Cos", ("y",), ("z",)),
+    ]
     graph = Graph(inputs=(Value("x", TensorType(F, (2,))),), outputs=(Value("z"),), nodes=nodes)
     return Session(graph.replace(opset_imports={"": 24, "test": 1}), registry=registry)
 
 
-@pytest.mark.parametrize(("kind", "shown"), [("value", "it broke"), ("key", "KeyError: 'it broke'"), ("zero", "ZeroDivisionError")])
+@pytest.mark.parametrize(
+    ("kind", "shown"), [("value", "it broke"), ("key", "KeyError: 'it broke'"), ("zero", "ZeroDivisionError")]
+)
 def test_an_op_that_fails_is_named_with_its_inputs_and_its_neighbors(kind, shown):
     with pytest.raises(ExecutionError, match=f"node 'culprit' \\(test::Fail\\) failed: {shown}") as caught:
         failing("Fail", {"kind": kind}).run({"x": np.zeros(2)})
@@ -389,7 +406,11 @@ def test_several_outputs(give):
 
 @pytest.mark.parametrize(
     ("give", "shown"),
-    [("array", "a tuple of them, not one ndarray"), ("one", "returned 1 outputs, the node has 2"), ("none", "NoneType")],
+    [
+        ("array", "a tuple of them, not one ndarray"),
+        ("one", "returned 1 outputs, the node has 2"),
+        ("none", "NoneType"),
+    ],
 )
 def test_an_op_with_several_outputs_returns_a_tuple(give, shown):
     with pytest.raises(ExecutionError, match=f"(?s)node 'culprit'.*{shown}"):

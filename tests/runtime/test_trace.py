@@ -46,7 +46,16 @@ def test_forward_rows_satisfy_the_chain_rule(formula):
 
 def test_the_table_as_text():
     lines = str(trace(graph(), AT)).splitlines()
-    assert lines[0].split() == ["node", "expression", "value", "local", "derivative", "d", f"{graph().output_names[0]}/d", "node"]
+    assert lines[0].split() == [
+        "node",
+        "expression",
+        "value",
+        "local",
+        "derivative",
+        "d",
+        f"{graph().output_names[0]}/d",
+        "node",
+    ]
     assert set(lines[1]) == {"-", " "}
     assert [line.split()[0] for line in lines[2:4]] == ["x", "y"]
     product = next(line for line in lines if "x * y" in line)

@@ -316,3 +316,18 @@ def test_the_step_of_differences_adapts_to_poles_and_flat_places():
 
     steep.derivative("x")(lambda x: 1 / x)
     check_op(steep)
+
+
+def test_several_outputs_are_a_tuple_and_one_output_is_none():
+    @op("Pair", domain="test", outputs=("a", "b"), nondiff=True)
+    def stacked(x):
+        return np.stack([x, x])
+
+    @op("Single", domain="test", nondiff=True)
+    def wrapped(x):
+        return (x,)
+
+    for made in (stacked, wrapped):
+        made.examples(lambda rng: [((rng.normal(size=(2, 2)),), {})])
+    broken(stacked, "returns one ndarray for the outputs a, b; not a tuple")
+    broken(wrapped, "returns a tuple and declares one output, y")

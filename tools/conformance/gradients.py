@@ -145,7 +145,8 @@ class _Check:
         v = self.direction(feeds)
         self.session.step = 0
         value, tangent = self.session.jvp(feeds, v, of=self.of)
-        if not any(np.isfinite(value[o]).any() for o in self.of):
+        empty = not any(x.size for x in v.values()) or not any(np.size(value[o]) for o in self.of)
+        if not empty and not any(np.isfinite(value[o]).any() for o in self.of):
             return "kink"
         found = ""
         for h in STEPS if len(self.graph.nodes) > 20 else STEPS[:2]:

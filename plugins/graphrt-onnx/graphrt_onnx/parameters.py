@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 from onnx import ModelProto
 
 from graphrt.plugin import Graph, Node
@@ -74,7 +75,15 @@ def _is_constant(name: str, array: Array, roles: Mapping[str, Role], notes: Note
     kind = notes.property(name, KIND)
     if kind:
         return kind != "PARAMETER"
-    return role < Role.OPERAND or (role is Role.OPERAND and array.size <= 1)
+    return role < Role.OPERAND or (role is Role.OPERAND and array.size <= 1) or _is_mask(array)
+
+
+def _is_mask(array: Array) -> bool:
+    """Whether it only blocks: two values at most, one of them minus infinity or as good as that."""
+    if array.dtype.kind not in "fV" or not array.size:
+        return False
+    low, high = float(array.min()), float(array.max())
+    return low <= -1e4 and bool(np.all((array == array.dtype.type(low)) | (array == array.dtype.type(high))))
 
 
 def _layout(graph: Graph, notes: Notes, demoted: list[str], model: ModelProto) -> dict[str, Any]:

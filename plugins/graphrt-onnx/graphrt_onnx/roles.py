@@ -51,7 +51,7 @@ SETTINGS: Mapping[str, frozenset[int]] = {
     "NonMaxSuppression": _ALL, "BlackmanWindow": _ALL, "HannWindow": _ALL, "HammingWindow": _ALL,
     "STFT": frozenset({2}),
     "MelWeightMatrix": _ALL, "Shape": _ALL, "Size": _ALL, "ConstantOfShape": _ALL, "RotaryEmbedding": frozenset({1, 2}),
-    "Where": frozenset({0, 1, 2}), "AffineGrid": frozenset({1}), "GridSample": frozenset({1}),
+    "AffineGrid": frozenset({1}), "GridSample": frozenset({1}),
 }  # fmt: skip
 """Inputs that take settings, by op, beside those that the op itself declares ``nondiff``."""
 

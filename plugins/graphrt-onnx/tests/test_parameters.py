@@ -115,3 +115,11 @@ def test_an_overridable_default_stays_an_input():
     assert session.trainable() == ("w",)
     one = {"x": np.ones(2, "f")}
     assert not np.array_equal(session.run(one)["y"], session.run({**one, "shift": np.zeros(2, "f")})["y"])
+
+
+def test_masks_are_constants_and_tokens_are_weights():
+    m = model(
+        "(bool[n,1] c, float[n,3] x) => (float[n,3] y) { z = MatMul (x, w) a = Add (z, mask) y = Where (c, token, a) }",
+        w=f32(3, 3), mask=np.array([[0, -np.inf, 0]], "f"), token=f32(3),
+    )  # fmt: skip
+    assert gr.Session(from_onnx(m)).trainable() == ("w", "token")

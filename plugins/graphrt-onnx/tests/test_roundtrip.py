@@ -168,9 +168,9 @@ def test_input_listed_weights_are_weights_and_listed_again():
 
 
 def test_external_data(tmp_path):
-    graph = from_onnx(mlp()).replace(initializers={
-        "w1": RNG.normal(size=(4, 300)).astype("f"), "b1": np.zeros(300, "f"), "w2": RNG.normal(size=(300, 2)).astype("f"),
-    }, value_info={})  # fmt: skip
+    shapes = {"w1": (4, 300), "b1": (300,), "w2": (300, 2)}
+    weights = {k: RNG.normal(size=s).astype("f") for k, s in shapes.items()}
+    graph = from_onnx(mlp()).replace(initializers=weights, value_info={})
     save(graph, tmp_path / "m.onnx", external_data=True)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.onnx", "m.onnx.data"]
     assert same_graph(graph, load(tmp_path / "m.onnx")) == []
@@ -183,10 +183,8 @@ def test_external_data(tmp_path):
 
 def test_large_external_data_is_mapped(tmp_path):
     w = RNG.normal(size=(1 << 10, 1 << 9)).astype("f")
-    graph = Graph(
-        "g", {"": 18}, (Value("x", TensorType("float32", (1, 1 << 10))),), (Value("y", TensorType("float32", (1, 1 << 9))),),
-        (Node("MatMul", ("x", "w"), ("y",)),), {"w": w},
-    )  # fmt: skip
+    x, y = (Value(k, TensorType("float32", (1, n))) for k, n in (("x", 1 << 10), ("y", 1 << 9)))
+    graph = Graph("g", {"": 18}, (x,), (y,), (Node("MatMul", ("x", "w"), ("y",)),), {"w": w})
     save(graph, tmp_path / "m.onnx", external_data=True)
     found = load(tmp_path / "m.onnx").initializers["w"]
     base = found

@@ -1,0 +1,75 @@
+"""Cross entropy of softmax scores ``[n, c]`` with one label each, unweighted: the form that training runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from graphrt.definitions import KernelSite, kernel
+from graphrt.op import Array
+from graphrt.types import TensorType
+
+Function = Callable[..., Any]
+
+
+def _serves(site: KernelSite) -> bool:
+    if not site.is_float("scores") or site.inputs.get("weights") is not None:
+        return False
+    shape, labels = site.shape("scores"), site.inputs["labels"]
+    plain = site.attributes["ignore_index"] is None and site.attributes["reduction"] in ("mean", "sum")
+    integers = isinstance(labels, TensorType) and labels.dtype in ("int64", "int32")
+    return len(shape) == 2 and shape[0] > 0 and shape[1] > 0 and plain and integers
+
+
+@kernel("SoftmaxCrossEntropyLoss")
+def cross_entropy_of_matrix(site: KernelSite) -> Function | None:
+    """mean or sum of logsumexp(scores) - scores[label]."""
+    if not _serves(site) or site.attributes.get("n_outputs", 1) > 1:
+        return None
+    n, classes = site.shape("scores")
+    rows = np.arange(n)
+    average = site.attributes["reduction"] == "mean"
+
+    def loss(scores: Array, labels: Array, weights: None = None) -> tuple[Array, None]:
+        _check_labels(labels, classes)
+        high = np.maximum.reduce(scores, axis=1, keepdims=True)
+        shifted = scores - high
+        picked = shifted[rows, labels]
+        total = np.log(np.add.reduce(np.exp(shifted, shifted), axis=1))
+        total -= picked
+        summed = np.add.reduce(total)
+        return np.asarray(summed / n if average else summed, scores.dtype), None
+
+    return loss
+
+
+@kernel("SoftmaxCrossEntropyLoss.vjp[scores]")
+def cross_entropy_cotangent_of_matrix(site: KernelSite) -> Function | None:
+    """ct (softmax(scores) - onehot(label)), divided by n for the mean."""
+    if not _serves(site) or site.inputs.get("ct") is None or site.inputs.get("ct_log_prob") is not None:
+        return None
+    n, classes = site.shape("scores")
+    rows = np.arange(n)
+    average = site.attributes["reduction"] == "mean"
+
+    def cotangent(ct: Array, ct_log_prob: None, scores: Array, labels: Array, weights: None = None) -> Array:
+        _check_labels(labels, classes)
+        p = scores - np.maximum.reduce(scores, axis=1, keepdims=True)
+        np.exp(p, p)
+        p /= np.add.reduce(p, axis=1, keepdims=True)
+        p[rows, labels] -= 1
+        p *= ct / n if average else ct
+        return p
+
+    return cotangent
+
+
+def _check_labels(labels: Array, classes: int) -> None:
+    low, high = np.minimum.reduce(labels), np.maximum.reduce(labels)
+    if low < 0 or high >= classes:
+        raise ValueError(f"labels go from {low} to {high}; there are {classes} classes, 0 to {classes - 1}")
+
+
+KERNELS = (cross_entropy_of_matrix, cross_entropy_cotangent_of_matrix)
