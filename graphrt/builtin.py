@@ -27,9 +27,10 @@ def graphrt_register_kernels() -> Iterable[Any]:
 @hookimpl
 def graphrt_register_passes() -> Iterable[Any]:
     """Graph-to-graph passes."""
+    from graphrt.passes.dynamic_batch import dynamic_batch
     from graphrt.passes.mode import set_mode
 
-    return [set_mode]
+    return [dynamic_batch, set_mode]
 
 
 @hookimpl

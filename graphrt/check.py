@@ -186,7 +186,7 @@ def _check_node(node: Node, graph: Graph, registry: Registry) -> Iterator[Proble
 def _check_attributes(node: Node, found: Op, line: str) -> Iterator[Problem]:
     known = found.attributes
     for name, value in node.attributes.items():
-        if "." in node.op_type and name in ("segments", "rng_key", "n_outputs"):
+        if "." in node.op_type and name in ("segments", "rng_key", "of", "n_outputs"):
             continue
         if name not in known:
             has = ", ".join(known) or "none"

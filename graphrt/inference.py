@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -101,7 +101,10 @@ def _infer_node(
         values = [known.constants.get(i) for i in node.inputs]
         types = [known.types.get(i, UNKNOWN) if i else None for i in node.inputs]
         opset = graph.opset_imports.get(node.domain, 0)
-        inferred = found.infer_types(types, node.attributes, values, len(node.outputs), opset)
+        if "of" in node.attributes and "." in node.op_type:  # cotangents and tangents are of the type of their values
+            inferred = tuple(known.type(v) if v else UNKNOWN for v in cast(tuple[str, ...], node.attributes["of"]))
+        else:
+            inferred = found.infer_types(types, node.attributes, values, len(node.outputs), opset)
         _note(node, inferred, known, declared)
         _compute(node, found, values, opset, known)
     except GraphrtError as e:

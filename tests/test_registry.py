@@ -29,7 +29,7 @@ def test_the_newest_version_not_above_the_opset():
     assert [o.version for o in registry.versions("Old")] == [1, 7, 13]
     for opset, version in ((1, 1), (6, 1), (7, 7), (12, 7), (13, 13), (99, 13), (None, 13)):
         assert registry.find_op("Old", "", opset).version == version
-    with pytest.raises(UnknownOpError, match=r"op 'Old' of the default domain is known from version 1 on, .* version 0"):
+    with pytest.raises(UnknownOpError, match=r"op 'Old' .* is known from version 1 on, .* imports version 0"):
         registry.find_op("Old", "", 0)
     assert registry.versions("New") == ()
 

@@ -13,8 +13,9 @@ from graphrt.types import UNKNOWN, TensorType, ValueType
 
 DOMAIN = "graphrt"
 
-RULE_ONLY = frozenset({"segments", "rng_key"})
-"""Attributes of derivative nodes that say how to call the rule and do not reach it."""
+RULE_ONLY = frozenset({"segments", "rng_key", "of"})
+"""Attributes of derivative nodes that do not reach the rule: how many arguments each variadic parameter takes, what
+keys random draws, and for each output the value whose cotangent or tangent it is (they have one type)."""
 
 
 class RuleWriter:
@@ -99,7 +100,7 @@ class RuleWriter:
         outputs = tuple(self.scope.fresh(f"{t}.ct") if t and t in live else "" for t in targets)
         ct_names = _cotangent_names(found, cts)
         agree = _same_shape(self.known, [*node.outputs[:1], *targets[:1]])
-        self._call(derived, found, node, ct_names, outputs, derived.skippable if agree else frozenset())
+        self._call(derived, found, node, ct_names, outputs, targets, derived.skippable if agree else frozenset())
         return [(t, o) for t, o in zip(targets, outputs, strict=True) if o]
 
     def jvp(self, found: Op, node: Node, wrt: tuple[str, ...], dots: dict[str, str], outputs: Sequence[str]) -> None:
@@ -120,7 +121,8 @@ class RuleWriter:
             found_dots = tuple(dots.get(v, "") for v in ((values,) if single else values))
             tangents[f"{name}_dot"] = found_dots[0] if single else found_dots
         agree = bool(derived.skippable) and _same_shape(self.known, [*node.outputs[:1], *node.inputs])
-        self._call(derived, found, node, tangents, tuple(outputs), derived.skippable if agree else frozenset())
+        drop = derived.skippable if agree else frozenset()
+        self._call(derived, found, node, tangents, tuple(outputs), node.outputs, drop)
 
     def body_vjp(self, node: Node, cts: Sequence[str | None], live: Container[str]) -> list[tuple[str, str]]:
         """Adds the node that calls the VJP of an op with subgraphs; as `vjp`, with what the subgraphs capture."""
@@ -128,6 +130,7 @@ class RuleWriter:
         outputs = tuple(self.scope.fresh(f"{t}.ct") if t and t in live else "" for t in targets)
         arguments = (*(c or "" for c in cts), *node.inputs)
         attributes = {**node.attributes, "segments": (len(cts), len(node.inputs)), "rng_key": rng_key(node)}
+        attributes["of"] = targets
         self.nodes.append(Node(f"{node.op_type}.vjp[*]", arguments, outputs, attributes, node.domain, node.name))
         return [(t, o) for t, o in zip(targets, outputs, strict=True) if o]
 
@@ -137,6 +140,7 @@ class RuleWriter:
         tangents = tuple(dots.get(v, "") for v in (*node.inputs, *captured))
         own: Any = node.attributes.get("segments", (len(node.inputs),))
         attributes = {**node.attributes, "segments": (len(tangents), *own), "rng_key": rng_key(node)}
+        attributes["of"] = node.outputs
         arguments = (*tangents, *node.inputs)
         self.nodes.append(Node(f"{node.op_type}.jvp[*]", arguments, tuple(outputs), attributes, node.domain, node.name))
 
@@ -147,6 +151,7 @@ class RuleWriter:
         node: Node,
         extra: dict[str, str | tuple[str, ...]],
         outputs: tuple[str, ...],
+        of: Sequence[str],
         drop: frozenset[str],
     ) -> None:
         self._name_outputs(found, node, derived)
@@ -158,7 +163,8 @@ class RuleWriter:
             chunk = self._argument(param.name, bound, extra, drop)
             arguments += chunk
             segments.append(len(chunk))
-        attributes = {k: v for k, v in node.attributes.items() if k in derived.attributes}
+        attributes: dict[str, Any] = {k: v for k, v in node.attributes.items() if k in derived.attributes}
+        attributes["of"] = tuple(of)
         if sum(p.variadic for p in derived.inputs) > 1:
             attributes["segments"] = tuple(segments)
         if "n_outputs" in derived.context:

@@ -34,9 +34,14 @@ def format_node(node: Node, types: Mapping[str, ValueType] | None = None) -> str
     types = types or {}
     outputs = ", ".join(_typed(o, types) for o in node.outputs) or "()"
     arguments = [i or "_" for i in node.inputs]
-    arguments += [f"{k}={format_attribute(v)}" for k, v in sorted(node.attributes.items())]
+    arguments += [f"{k}={format_attribute(v)}" for k, v in sorted(node.attributes.items()) if k not in _hidden(node)]
     comment = f"  # {node.name}" if node.name else ""
     return f"{outputs} = {node.qualified_op}({', '.join(arguments)}){comment}"
+
+
+def _hidden(node: Node) -> tuple[str, ...]:
+    """What a derivative node's own outputs and name tell already."""
+    return ("of", "rng_key") if "." in node.op_type else ()
 
 
 def format_attribute(value: Any) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from graphrt.errors import ExecutionError, GraphrtError, NonFiniteError, NotDifferentiableError, PluginError
 from graphrt.ir import Graph, Node, format_neighborhood
-from graphrt.types import ValueType
+from graphrt.types import TensorType, ValueType, numpy_dtype
 
 ABSENT, CONTEXT_SLOT = 0, 1
 
@@ -25,7 +25,7 @@ class Step:
     """One call: ``slots[output] = call(*slots[inputs])``.
 
     ``output`` is the slot of a single output, or -1 when ``outputs`` lists several; an unwanted output goes
-    to slot -1.
+    to slot -1. ``zeros`` gives dtype and shape of each output for which a derivative rule may say None: zero.
     """
 
     call: Callable[..., Any]
@@ -34,6 +34,7 @@ class Step:
     outputs: tuple[int, ...]
     release: tuple[int, ...]
     node: Node
+    zeros: tuple[TensorType | None, ...] = ()
 
     def given(self, slots: list[Any]) -> Iterator[tuple[str, Any]]:
         """The node's input names with what their slots hold; the run's context and captured values left out."""
@@ -136,12 +137,16 @@ def execute(plan: Plan, given: Mapping[str, Any], context: RunContext) -> list[A
             try:
                 result = step.call(*[slots[i] for i in step.inputs])
                 if step.output >= 0:
-                    slots[step.output] = result
+                    slots[step.output] = _zero(step, 0) if result is None else result
                 else:
                     if not isinstance(result, (tuple, list)) or len(result) < len(step.outputs):
                         raise _not_the_outputs(step, result)
                     for slot, value in zip(step.outputs, result, strict=False):
                         slots[slot] = value
+                    if step.zeros:
+                        for i, slot in enumerate(step.outputs):
+                            if slots[slot] is None:
+                                slots[slot] = _zero(step, i)
                     result = value = slots[-1] = None  # so that nothing but its slot keeps a value alive
             except Exception as e:
                 context.failed(plan, step, slots, e)
@@ -150,6 +155,12 @@ def execute(plan: Plan, given: Mapping[str, Any], context: RunContext) -> list[A
             for slot in step.release:
                 slots[slot] = None
     return slots
+
+
+def _zero(step: Step, index: int) -> Any:
+    """What None stands for as a derivative: zeros, where the type of the value is known."""
+    t = step.zeros[index] if index < len(step.zeros) else None
+    return None if t is None else np.zeros(t.shape or (), numpy_dtype(t.dtype or "float32"))
 
 
 def _not_the_outputs(step: Step, result: Any) -> PluginError:

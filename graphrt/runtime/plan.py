@@ -17,7 +17,7 @@ from graphrt.op import Array, Op
 from graphrt.registry import Registry
 from graphrt.runtime.bodies import Body, body_caller
 from graphrt.runtime.interpreter import ABSENT, CONTEXT_SLOT, Plan, RunContext, Step
-from graphrt.types import UNKNOWN, ValueType
+from graphrt.types import UNKNOWN, TensorType, ValueType
 
 
 def make_plan(
@@ -118,7 +118,12 @@ class _Planner:
         outputs = tuple(self.slot(o) if o else -1 for o in node.outputs)
         single = outputs[0] if outputs and not found.many_outputs else -1
         release = tuple(self.slot(name) for name in dying)
-        return Step(call, inputs, single, outputs if single < 0 else (), release, node)
+        zeros = tuple(self._static(o) for o in node.outputs) if "." in node.op_type else ()
+        return Step(call, inputs, single, outputs if single < 0 else (), release, node, zeros)
+
+    def _static(self, name: str) -> TensorType | None:
+        t = self.known.types.get(name)
+        return t if isinstance(t, TensorType) and t.is_static else None
 
     def _call(self, found: Op, node: Node) -> tuple[Callable[..., Any], tuple[int, ...]]:
         """The function of a node with its attributes bound, and the slots it takes."""

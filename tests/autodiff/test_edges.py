@@ -102,7 +102,9 @@ def test_a_parameter_that_is_also_an_input(fed):
     expected = X * (1 - np.tanh(w * X) ** 2)
     at = {"x": X, **fed}
     np.testing.assert_allclose(session.value_and_grad(at, wrt=["w"])[1]["w"], expected)
-    np.testing.assert_allclose(session.vjp(at, wrt=["w"])[1]({"f": 1.0})["w"], expected)
+    back = session.vjp(at, wrt=["w", "x"])[1]({"f": 1.0})
+    np.testing.assert_allclose(back["w"], expected)
+    np.testing.assert_allclose(back["x"], w * (1 - np.tanh(w * X) ** 2))
     np.testing.assert_allclose(session.jvp(at, {"w": X})[1]["f"], expected @ X)
     np.testing.assert_allclose(session.jacobian(at, wrt="w", mode="forward"), expected)
     assert session.trainable() == ()

@@ -9,9 +9,12 @@ import numpy as np
 
 from graphrt.ir import Graph
 from graphrt.ir.builder import BuilderValue, GraphBuilder
+from graphrt.manager import get_registry
+from graphrt.optim import Adam
+from graphrt.train.step import split_step, training_graph
 from graphrt.types import TensorType
 
-from .rows import CLASSES, Arrays, Row
+from .rows import CLASSES, Arrays, Row, adam_arrays
 
 OPSET = 20
 Weights = dict[str, BuilderValue]
@@ -125,3 +128,12 @@ def make_wide(nodes: int) -> Graph:
             x = b.Tanh(x)
     b.output(b.Add(x, y), "y", TensorType("float32", (4,)))
     return b.build()
+
+
+def make_adam() -> tuple[Graph, str, str, str]:
+    """The update part of a training step with Adam; its graph, and the names of learning rate, step and parameter."""
+    b = GraphBuilder("adam", opset=OPSET)
+    w = b.parameter("w", adam_arrays()[0])
+    b.output(b.ReduceSum(w, keepdims=0), "loss", TensorType("float32", ()))
+    step = training_graph(b.build(), get_registry(), None, Adam(1e-3))
+    return split_step(step)[1], step.learning_rate, step.step, "w"

@@ -135,3 +135,11 @@ ROWS = {
 """Every row by name; the first seven are the ones that the geometric mean is over."""
 
 JUDGED = tuple(ROWS)[:7]
+
+ADAM_SIZE = 4_000_000
+
+
+def adam_arrays() -> tuple[Array, Array]:
+    """Parameters and a gradient, float32 [4,000,000], for one optimizer step."""
+    rng = np.random.default_rng(3)
+    return rng.standard_normal(ADAM_SIZE, np.float32), rng.standard_normal(ADAM_SIZE, np.float32)

@@ -24,6 +24,9 @@ OLDEST = {"": 6, "ai.onnx.ml": 1}
 RELEASES = {"": 1, "ai.onnx.ml": 2}
 """Domain to its column in ONNX's table of releases: name, IR version, opset of each domain."""
 
+NEWEST_IR = 13
+"""The newest IR version that ONNX Runtime reads; what changed since is not in the models."""
+
 _ALIASES = {"float": "float32", "double": "float64"}
 _A = AttributeProto
 
@@ -154,7 +157,7 @@ def _release(subject: Subject) -> tuple[int, dict[str, int]]:
     column = RELEASES[subject.schema.domain] + 1
     release = next(r for r in helper.VERSION_TABLE if len(r) > column and r[column] >= subject.opset)
     opsets = {"": int(release[2])} | {subject.schema.domain: subject.opset}
-    return int(release[1]), opsets
+    return min(int(release[1]), NEWEST_IR), opsets
 
 
 def _declared(name: str, value: Any) -> ValueInfoProto:

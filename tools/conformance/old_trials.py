@@ -86,11 +86,13 @@ def _legal(subject: Subject, trial: Trial) -> Trial | None:
         return None
     if not schema.min_output <= trial.n_outputs <= schema.max_output:
         return None
+    if "hidden_size" in schema.attributes and len(inputs) > 2:
+        attributes.setdefault("hidden_size", inputs[2].shape[-1])  # ONNX Runtime demands it
     return replace(trial, inputs=inputs, attributes=attributes)
 
 
 def _same(a: Any, b: Any) -> bool:
-    return bool(np.array_equal(np.asarray(a), np.asarray(b))) if isinstance(a, np.ndarray) else bool(a == b)
+    return bool(np.array_equal(a, b)) if isinstance(a, np.ndarray) or isinstance(b, np.ndarray) else bool(a == b)
 
 
 # ---- element types ---------------------------------------------------------------------------------------
@@ -146,14 +148,14 @@ def _cast(x: Any, wanted: str) -> Any:
     if have == "string":
         return np.array([len(v) for v in x.ravel()]).reshape(x.shape).astype(dtype)
     if wanted == "bool":
-        return x > 0
+        return np.asarray(x > 0)
     if dtype.kind in "iu" and x.dtype.kind == "f":
         whole = np.nan_to_num(x, posinf=99, neginf=-99)
         x = np.rint(whole if np.array_equal(whole, np.rint(whole)) else 3 * whole)
     if dtype.kind in "iu":
         info = np.iinfo(dtype)
-        x = np.clip(x.astype(np.float64), 0 if dtype.kind == "u" else max(info.min, -(2**31)), min(info.max, 2**31))
-    return x.astype(dtype)
+        x = np.clip(np.asarray(x).astype(np.float64), 0 if dtype.kind == "u" else max(info.min, -(2**31)), min(info.max, 2**31))
+    return np.asarray(x).astype(dtype)
 
 
 def _types_in(subject: Subject, trial: Trial) -> dict[str, list[str]]:

@@ -44,8 +44,8 @@ def variants(entry: Entry) -> Iterator[Variant]:
     """The variants that apply to a model."""
     if "script" in entry.exporters:
         yield from (Variant("script", o, "eval") for o in entry.opsets)
-        yield Variant("script", 11, "keep")
-        yield from (Variant("script", o, "train") for o in (9, 17))
+        yield Variant("script", entry.opsets[len(entry.opsets) // 2 - 1], "keep")
+        yield from (Variant("script", o, "train") for o in (entry.opsets[0], entry.opsets[-1]))
     if "dynamo" in entry.exporters:
         yield from (Variant("dynamo", None, m) for m in ("eval", "raw"))
 
@@ -59,6 +59,7 @@ def export(entry: Entry, module: nn.Module, variant: Variant, path: Path) -> Non
     state = {k: v.clone() for k, v in module.state_dict().items()}
     inputs = example(entry, entry.example)
     logging.disable(logging.WARNING)
+    torch.backends.mha.set_fastpath_enabled(False)  # a fused op that no exporter knows
     with warnings.catch_warnings(), _silence(), torch.no_grad():
         warnings.simplefilter("ignore")
         if variant.exporter == "script":

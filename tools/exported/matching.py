@@ -29,12 +29,14 @@ class Matching:
         module: a copy of the module, whose parameters ``derived`` was computed from.
         exact: initializer to the numbers (positions in all parameters, laid end to end) that it is made of.
         derived: initializer to the tensor with the same numbers, computed from parameters.
+        buffers: initializers that are buffers of the module other than running statistics.
         unknown: initializers that are no parameters, with a reason.
     """
 
     module: nn.Module
     exact: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)
     derived: dict[str, Tensor] = field(default_factory=dict)
+    buffers: list[str] = field(default_factory=list)
     unknown: dict[str, str] = field(default_factory=dict)
 
     def covered(self) -> np.ndarray[Any, Any]:
@@ -73,7 +75,9 @@ def match(module: nn.Module, initializers: Arrays) -> Matching:
     module = deepcopy(module)
     parameters = torch.cat([p.detach().reshape(-1) for p in module.parameters()]).numpy()
     order = np.argsort(parameters)
-    others = np.concatenate([np.zeros(1, "float32"), *(b.numpy().ravel() for b in statistics(module).values())])
+    running = statistics(module)
+    others = np.concatenate([np.zeros(1, "float32"), *(b.numpy().ravel() for b in running.values())])
+    buffers = [b.numpy().ravel() for k, b in module.named_buffers() if k not in running]
     candidates = _computed(module)
     found = Matching(module)
     for name, array in initializers.items():
@@ -86,6 +90,8 @@ def match(module: nn.Module, initializers: Arrays) -> Matching:
         near = [c for c in candidates if c.numel() == flat.size and np.allclose(c.detach().numpy().ravel(), flat, 1e-4, 1e-6)]
         if near:
             found.derived[name] = near[0]
+        elif any(b.size == flat.size and np.allclose(b, flat) for b in buffers):
+            found.buffers.append(name)
         elif np.isin(flat, others).all():
             found.unknown[name] = "running statistics"
         else:

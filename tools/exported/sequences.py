@@ -247,14 +247,14 @@ class Indexing(nn.Module):
 
     def forward(self, x: Tensor, index: Tensor) -> Tensor:
         y = torch.einsum("bti,ihd->bhtd", x, self.w) + self.bias
-        y = torch.softmax(y, -1) @ torch.diag_embed(torch.tanh(self.bias))
+        y = torch.softmax(y, -1) @ (torch.eye(5) * torch.tanh(x[:, 0, :5])[:, None, None])
         y = y.mean(1)
         best, where = torch.topk(y.sum(-1), 3, dim=1)
         y = torch.gather(y, 1, where[:, :, None].expand(-1, -1, 5)) * best[:, :, None]
         y = torch.cumsum(y, 1)
         spread = torch.zeros(x.shape[0], 7, 5, dtype=x.dtype)
         spread = spread.scatter_add(1, index[:, :, None].expand(-1, -1, 5), y)
-        spread = torch.where(spread > 0, spread * self.table, 0.1 * spread - self.table.abs())
+        spread = torch.where(spread > 0, spread * self.table, 0.1 * spread - self.table * spread.exp())
         spread = F.pad(spread, (0, 0, 1, 0), value=0.5)[:, 1:]
         spread = spread + F.one_hot(index[:, 0], 7).to(x.dtype)[:, :, None]
         return self.head(spread.amax(1) - spread.std(1) + spread.norm(dim=1))

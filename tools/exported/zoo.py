@@ -26,7 +26,8 @@ class Entry:
         exporters: ``"script"`` (``dynamo=False``), ``"dynamo"``.
         reference: what to run in PyTorch, where it is not the module itself.
         random: its ``torch.randn_like`` is part of the model.
-        opsets: of the script exporter.
+        opsets: of the script exporter, those that it can export the model at.
+        fresh: keeps the weights that PyTorch begins with, many of them zeros and ones.
         example: batch size that it is exported with.
     """
 
@@ -38,6 +39,7 @@ class Entry:
     reference: Callable[[nn.Module], Callable[..., Any]] = field(default=lambda m: m)
     random: bool = False
     opsets: tuple[int, ...] = (9, 11, 13, 17)
+    fresh: bool = False
     example: int = 3
 
 
@@ -87,18 +89,19 @@ def _eager(module: nn.Module) -> Callable[..., Any]:
 
 ENTRIES = (
     Entry("resnet", images.ResNet, _image(3, 32)),
+    Entry("resnet-fresh", images.ResNet, _image(3, 32), fresh=True),
     Entry("mobilenet", images.MobileNet, _image(3, 16)),
     Entry("unet", images.UNet, _image(1, 16)),
     Entry("convnext", images.ConvNeXt, _image(3, 32)),
     Entry("generator", images.Generator, lambda n, g: {"z": torch.randn(n, 6, 1, 1, generator=g)}),
     Entry("discriminator", images.Discriminator, _image(3, 16)),
-    Entry("diffusion", images.DiffusionBlock, _diffusion),
-    Entry("vit", images.VisionTransformer, _image(3, 16)),
+    Entry("diffusion", images.DiffusionBlock, _diffusion, opsets=(12, 13, 17)),
+    Entry("vit", images.VisionTransformer, _image(3, 16), opsets=(14, 17)),
     Entry("vae", images.VAE, _floats(12), ("out", "mean", "log_variance"), random=True),
-    Entry("encoder", sequences.Encoder, _padded),
+    Entry("encoder", sequences.Encoder, _padded, opsets=(14, 17)),
     Entry("attention", sequences.Attention, _masked),
-    Entry("gpt", sequences.GPT, _ids(20, 8)),
-    Entry("tied", sequences.CausalByHand, _ids(20, 8)),
+    Entry("gpt", sequences.GPT, _ids(20, 8), opsets=(14, 17)),
+    Entry("tied", sequences.CausalByHand, _ids(20, 8), opsets=(11, 13, 17)),
     Entry("lstm", sequences.LSTM, _floats(7, 5), ("out", "states")),
     Entry("gru", sequences.GRU, _ids(15, 7)),
     Entry("rnn", sequences.ElmanRNN, _floats(6, 5)),
@@ -106,7 +109,7 @@ ENTRIES = (
     Entry("scan", sequences.HigherOrder, _floats(5, 4), exporters=("dynamo",), reference=_eager),
     Entry("while", sequences.WhileLoop, _floats(5), exporters=("dynamo",), reference=_eager),
     Entry("recommender", sequences.Recommender, _recommender),
-    Entry("indexing", sequences.Indexing, _indexing),
+    Entry("indexing", sequences.Indexing, _indexing, opsets=(12, 13, 17)),
     Entry("audio", sequences.Conv1dAudio, _floats(2, 12)),
 )
 
@@ -117,6 +120,8 @@ def make_module(entry: Entry, seed: int = 0) -> nn.Module:
     """The module, in inference mode, with random weights and running statistics, no two numbers of them equal."""
     torch.manual_seed(seed)
     module = entry.make()
+    if entry.fresh:
+        return module.eval()
     taken: set[float] = set()
     with torch.no_grad():
         for norm in (m for m in module.modules() if isinstance(m, NORMS)):

@@ -6,9 +6,6 @@ import math
 
 import numpy as np
 import pytest
-
-from graphrt.plugin import op
-from graphrt.testing import OpCheckError, check_op, dual_fallbacks
 from graphrt_onnx.ops import (
     microsoft_activations,
     microsoft_arrays,
@@ -19,6 +16,9 @@ from graphrt_onnx.ops import (
     microsoft_quantized_products,
 )
 from graphrt_onnx.ops._compose import call, composed
+
+from graphrt.plugin import op
+from graphrt.testing import OpCheckError, check_op, dual_fallbacks
 
 MODULES = (
     microsoft_activations, microsoft_arrays, microsoft_attention, microsoft_normalization, microsoft_products,
@@ -37,7 +37,7 @@ def draw(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape)
 
 
-# ---- composed ops ------------------------------------------------------------------------------------------------------
+# ---- composed ops --------------------------------------------------------------------------------------------
 
 
 def made(slope):
@@ -70,7 +70,7 @@ def test_a_wrong_part_is_caught_in_the_whole():
         check_op(made(2.001))
 
 
-# ---- values ------------------------------------------------------------------------------------------------------------
+# ---- values --------------------------------------------------------------------------------------------------
 
 
 def test_gelus():
@@ -78,7 +78,9 @@ def test_gelus():
     exact = [0.0, *(v / 2 * (1 + math.erf(v / math.sqrt(2))) for v in (-1.0, 0.0, 2.0)), 1e4]
     np.testing.assert_allclose(OPS["BiasGelu"](x - 1, np.ones(5)), exact, atol=1e-12)
     np.testing.assert_allclose(OPS["FastGelu"](x), exact, atol=1e-3)
-    np.testing.assert_allclose(OPS["QuickGelu"](x), [0, -1 / (1 + math.exp(1.702)), 0, 2 / (1 + math.exp(-3.404)), 1e4], atol=1e-12)
+    np.testing.assert_allclose(
+        OPS["QuickGelu"](x), [0, -1 / (1 + math.exp(1.702)), 0, 2 / (1 + math.exp(-3.404)), 1e4], atol=1e-12
+    )
 
 
 def test_batch_transposes_are_permutations():
@@ -224,7 +226,7 @@ def test_distances_of_close_points_far_out():
         OPS["CDist"](a, b, metric="cosine")
 
 
-# ---- against onnxruntime -------------------------------------------------------------------------------------------------
+# ---- against onnxruntime -------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +239,8 @@ def run():
         names = ["" if x is None else f"x{i}" for i, x in enumerate(inputs)]
         feeds = {n: x for n, x in zip(names, inputs, strict=True) if n}
         infos = [
-            helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(x.dtype), list(x.shape)) for n, x in feeds.items()
+            helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(x.dtype), list(x.shape))
+            for n, x in feeds.items()
         ]
         made = [f"y{i}" for i in range(outputs)]
         node = helper.make_node(op_type, names, made, domain=domain, **attributes)
@@ -263,23 +266,30 @@ def count(*values):
 CASES = [
     ("FusedMatMul", (f32(4, 2, 3), f32(2, 4, 5)), {"transA": 1, "transBatchA": 1, "alpha": 0.5}, 1),
     ("FusedGemm", (f32(2, 3), f32(3, 4), f32(4)), {"activation": "Tanh", "alpha": 0.5}, 1),
-    ("FusedConv", (f32(1, 2, 4, 4), f32(3, 2, 3, 3), None, f32(1, 3, 2, 2)), {"activation": "LeakyRelu", "activation_params": [0.2]}, 1),
+    ("FusedConv", (f32(1, 2, 4, 4), f32(3, 2, 3, 3), None, f32(1, 3, 2, 2)),
+     {"activation": "LeakyRelu", "activation_params": [0.2]}, 1),
     ("Gelu", (f32(2, 3),), {}, 1),
     ("FastGelu", (f32(2, 3), f32(3)), {}, 1),
     ("QuickGelu", (f32(2, 3),), {"alpha": 0.75}, 1),
     ("BiasGelu", (f32(2, 3), f32(3)), {}, 1),
     ("Attention", (f32(2, 3, 4), f32(4, 24), f32(24), count(2, 3, 0, 1)), {"num_heads": 2}, 2),
-    ("Attention", (f32(2, 3, 4), f32(4, 24), f32(24), None, f32(2, 2, 2, 2, 4)), {"num_heads": 2, "unidirectional": 1}, 2),
-    ("MultiHeadAttention", (f32(2, 3, 8), f32(2, 4, 8), f32(2, 4, 8), f32(24), count(3, 4)), {"num_heads": 2}, 3),
-    ("GroupQueryAttention", (f32(2, 3, 32), f32(2, 3, 16), f32(2, 3, 16), None, None, count(2, 2), np.array(3, np.int32)),
+    ("Attention", (f32(2, 3, 4), f32(4, 24), f32(24), None, f32(2, 2, 2, 2, 4)),
+     {"num_heads": 2, "unidirectional": 1}, 2),
+    ("MultiHeadAttention", (f32(2, 3, 8), f32(2, 4, 8), f32(2, 4, 8), f32(24), count(3, 4)),
+     {"num_heads": 2}, 3),
+    ("GroupQueryAttention",
+     (f32(2, 3, 32), f32(2, 3, 16), f32(2, 3, 16), None, None, count(2, 2),
+      np.array(3, np.int32)),
      {"num_heads": 4, "kv_num_heads": 2, "softcap": 2.0, "smooth_softmax": 1}, 3),
     ("RotaryEmbedding", (f32(2, 3, 8), np.array([[0, 2, 1], [4, 4, 3]]), f32(5, 2), f32(5, 2)), {"interleaved": 1}, 1),
     ("DynamicQuantizeMatMul", (f32(3, 8), np.arange(40, dtype=np.uint8).reshape(8, 5), f32(5), None, f32(5)), {}, 1),
-    ("MatMulNBits", (f32(2, 20), np.arange(48, dtype=np.uint8).reshape(3, 2, 8), f32(3, 2), np.arange(3, dtype=np.uint8)[:, None]),
+    ("MatMulNBits", (f32(2, 20), np.arange(48, dtype=np.uint8).reshape(3, 2, 8), f32(3, 2),
+                     np.arange(3, dtype=np.uint8)[:, None]),
      {"K": 20, "N": 3, "block_size": 16}, 1),
     ("MurmurHash3", (np.array([[1, -2], [3, 4]]),), {"seed": 3}, 1),
     ("Unique", (np.array([2, 1, 1, 3], np.float32),), {}, 3),
-    ("CropAndResize", (f32(2, 2, 5, 6), np.abs(f32(3, 4)), count(0, 1, 1), count(3, 4)), {"extrapolation_value": 2.0}, 1),
+    ("CropAndResize", (f32(2, 2, 5, 6), np.abs(f32(3, 4)), count(0, 1, 1), count(3, 4)),
+     {"extrapolation_value": 2.0}, 1),
 ]  # fmt: skip
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from graphrt_onnx.ops import ml_categories, ml_features, ml_linear, ml_maps, ml_svm, ml_trees
 
 from graphrt.testing import check_op
-from graphrt_onnx.ops import ml_categories, ml_features, ml_linear, ml_maps, ml_svm, ml_trees
 
 MODULES = (ml_features, ml_categories, ml_maps, ml_linear, ml_svm, ml_trees)
 OPS = {(o.op_type, o.version): o for m in MODULES for o in m.OPS}
@@ -22,7 +22,7 @@ def words(*values):
     return np.array(values, object)
 
 
-# ---- numbers by hand ---------------------------------------------------------------------------------------------
+# ---- numbers by hand -----------------------------------------------------------------------------------------
 
 
 def test_normalizer_of_hand_numbers():
@@ -70,7 +70,9 @@ def test_maps():
     assert NEWEST["CastMap"]({3: 1.5, 0: -2.0}, cast_to="TO_INT64").tolist() == [[-2, 1]]
     with pytest.raises(ValueError, match="keys from 0 to max_map-1 = 1"):
         NEWEST["CastMap"]({3: 1.5}, map_form="SPARSE", max_map=2)
-    assert NEWEST["DictVectorizer"]({"a": 4.0, "c": 8.0}, string_vocabulary=("a", "c", "b", "z")).tolist() == [[4, 8, 0, 0]]
+    assert NEWEST["DictVectorizer"]({"a": 4.0, "c": 8.0}, string_vocabulary=("a", "c", "b", "z")).tolist() == [
+        [4, 8, 0, 0]
+    ]
     x = np.array([[0.25, 0.75]], np.float32)
     assert NEWEST["ZipMap"](x, classlabels_strings=("n", "y")) == [{"n": 0.25, "y": 0.75}]
     with pytest.raises(ValueError, match="3 labels"):
@@ -114,7 +116,7 @@ def test_probit_is_the_normal_quantile():
     np.testing.assert_allclose(y, expected, atol=6e-3)
 
 
-# ---- support vector machines ----------------------------------------------------------------------------------------
+# ---- support vector machines ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["LINEAR", "POLY", "RBF", "SIGMOID"])
@@ -159,12 +161,14 @@ def test_svm_probabilities_solve_their_equations():
     np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-6)
 
 
-# ---- trees -----------------------------------------------------------------------------------------------------------
+# ---- trees ---------------------------------------------------------------------------------------------------
 
 
 def random_forest(rng, trees, depth, features, targets, prefix):
     """A forest in the attributes of version 1, and the same as nested tuples."""
-    a = {k: [] for k in ("treeids", "nodeids", "featureids", "modes", "values", "truenodeids", "falsenodeids", "missing")}
+    a = {
+        k: [] for k in ("treeids", "nodeids", "featureids", "modes", "values", "truenodeids", "falsenodeids", "missing")
+    }
     leaves = {k: [] for k in ("treeids", "nodeids", "ids", "weights")}
     modes = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ")
     nested = []
@@ -182,7 +186,11 @@ def random_forest(rng, trees, depth, features, targets, prefix):
                 for k, v in zip(leaves, (t, node, target, weight), strict=True):
                     leaves[k].append(v)
                 return weight, target
-            feature, mode, value = int(rng.integers(features)), str(rng.choice(modes)), float(np.float32(round(rng.normal(), 1)))
+            feature, mode, value = (
+                int(rng.integers(features)),
+                str(rng.choice(modes)),
+                float(np.float32(round(rng.normal(), 1))),
+            )
             missing = int(rng.integers(2))
             yes_id, yes = count, grow(level - 1)
             no_id, no = count, grow(level - 1)
@@ -256,7 +264,7 @@ def test_too_few_columns_are_named():
         NEWEST["TreeEnsembleRegressor"](np.zeros((1, 1)), **attributes)
 
 
-# ---- slopes: the results are float32, so the kit leaves finite differences to us ---------------------------------------
+# ---- slopes: the results are float32, so the kit leaves finite differences to us -----------------------------
 
 
 @pytest.mark.parametrize(
@@ -291,7 +299,7 @@ def test_slopes(name, attributes, output):
     np.testing.assert_allclose(found, slope, rtol=3e-3, atol=3e-4)
 
 
-# ---- against onnxruntime -----------------------------------------------------------------------------------------------
+# ---- against onnxruntime -------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from graphrt_onnx.ops.training import DOMAIN, OPS, adagrad, adam, expand_gradient_nodes, momentum
 
 from graphrt.ir import Graph, Node, Value
 from graphrt.manager import get_manager
 from graphrt.plugin import ConversionError, TensorType
 from graphrt.runtime.session import Session
 from graphrt.testing import check_op
-from graphrt_onnx.ops.training import DOMAIN, OPS, adagrad, adam, expand_gradient_nodes, momentum
 
 ONE = np.array([1.0], np.float32)
 
@@ -54,14 +54,14 @@ def test_momentum_and_nesterov():
         momentum(*args[:4], **common, mode="standard")
 
 
-# ---- Gradient ----------------------------------------------------------------------------------------------------------
+# ---- Gradient ------------------------------------------------------------------------------------------------
 
 
 def graph_of(*nodes, inputs, outputs, initializers=None):
     scalar = TensorType("float64", ())
     return Graph(
-        opset_imports={"": 17, DOMAIN: 1}, inputs=[Value(i, scalar) for i in inputs], outputs=[Value(o) for o in outputs],
-        nodes=nodes, initializers=initializers or {},
+        opset_imports={"": 17, DOMAIN: 1}, inputs=[Value(i, scalar) for i in inputs],
+        outputs=[Value(o) for o in outputs], nodes=nodes, initializers=initializers or {},
     )  # fmt: skip
 
 
@@ -86,12 +86,18 @@ def test_gradient_of_add():
 
 def test_gradient_of_add_and_mul():
     node = gradient("ab", ["da", "db"], "ab", "d")
-    assert run(graph_of(SUM, PRODUCT, node, inputs="ab", outputs=["d", "da", "db"]), a=1, b=2) == {"d": 3, "da": 4, "db": 1}
+    assert run(graph_of(SUM, PRODUCT, node, inputs="ab", outputs=["d", "da", "db"]), a=1, b=2) == {
+        "d": 3,
+        "da": 4,
+        "db": 1,
+    }
 
 
 def test_gradient_by_an_inner_value_and_at_another_place():
     node = gradient(["h", "a"], ["dc"], ["c"], "d", ["a"])
-    graph = graph_of(SUM, Node("Mul", ["c", "c"], ["e"]), Node("Mul", ["e", "a"], ["d"]), node, inputs="abh", outputs=["d", "dc"])
+    graph = graph_of(
+        SUM, Node("Mul", ["c", "c"], ["e"]), Node("Mul", ["e", "a"], ["d"]), node, inputs="abh", outputs=["d", "dc"]
+    )
     assert run(graph, a=2, b=1, h=5) == {"d": 18, "dc": 2 * 5 * 2}
 
 
@@ -117,6 +123,8 @@ def test_what_cannot_be_expanded():
     registry = get_manager().registry
     with pytest.raises(ConversionError, match="one input per name"):
         expand_gradient_nodes(graph_of(SUM, gradient("a", ["x"], "ab", "c"), inputs="ab", outputs=["x"]), registry)
-    twice = graph_of(SUM, PRODUCT, gradient("ab", ["p"], "ab", "d"), gradient("ab", ["q"], "ab", "p"), inputs="ab", outputs=["q"])
+    twice = graph_of(
+        SUM, PRODUCT, gradient("ab", ["p"], "ab", "d"), gradient("ab", ["q"], "ab", "p"), inputs="ab", outputs=["q"]
+    )
     with pytest.raises(ConversionError, match="gradient of a gradient"):
         expand_gradient_nodes(twice, registry)

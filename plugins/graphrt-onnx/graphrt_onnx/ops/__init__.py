@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graphrt.plugin import Op
 from graphrt_onnx.ops import (
     microsoft_activations,
     microsoft_arrays,
@@ -18,7 +19,6 @@ from graphrt_onnx.ops import (
     ml_trees,
     training,
 )
-from graphrt.plugin import Op
 
 OPS: tuple[Op, ...] = (
     *ml_features.OPS,

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from graphrt_onnx.ops._compose import call
-from graphrt_onnx.ops._microsoft import ints
 from graphrt.ops.activations import tanh
 from graphrt.ops.arrange import transpose
 from graphrt.ops.joining import concat, split
@@ -18,6 +16,8 @@ from graphrt.ops.shape import expand, reshape
 from graphrt.ops.slicing import slice_
 from graphrt.ops.softmax import softmax
 from graphrt.plugin import Array
+from graphrt_onnx.ops._compose import call
+from graphrt_onnx.ops._microsoft import ints
 
 
 def split_heads(x: Any, heads: int) -> Any:

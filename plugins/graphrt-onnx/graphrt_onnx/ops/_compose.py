@@ -43,7 +43,8 @@ class Traced:
     @property
     def dtype(self) -> np.dtype[Any]:
         """The array's dtype."""
-        return np.dtype(self.value.dtype)
+        dtype: np.dtype[Any] = self.value.dtype
+        return dtype
 
     def __add__(self, other: Any) -> Any:
         return call(add, self, self._operand(other))
@@ -111,7 +112,7 @@ class _Call:
         args = [known.get(p.name) for p in derived.inputs]
         attributes = {a: self.attributes[a] for a in derived.attributes}
         result = derived.function(*args, **attributes, **self._picked(derived))
-        return result if isinstance(result, (tuple, list)) else (result,)
+        return tuple(result) if isinstance(result, (tuple, list)) else (result,)
 
     def _picked(self, op: Op) -> dict[str, Any]:
         return {k: v for k, v in self.context.items() if k in op.context}
@@ -220,7 +221,7 @@ def composed(target: Op, *wrt: str) -> Op:
 
     def run(traced: Sequence[Any], given: dict[str, Any]) -> tuple[Any, ...]:
         result = target.function(*spread(traced), **given)
-        return result if isinstance(result, (tuple, list)) else (result,)
+        return tuple(result) if isinstance(result, (tuple, list)) else (result,)
 
     def vjp(*values: Any, **given: Any) -> Any:
         cts, values = values[: len(cotangents)], values[len(cotangents) :]

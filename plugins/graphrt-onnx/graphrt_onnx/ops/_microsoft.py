@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from graphrt_onnx.ops._compose import call
 from graphrt.ops.activations import gelu, sigmoid, softplus, softsign, tanh
 from graphrt.ops.arrange import transpose
 from graphrt.ops.identity import identity
 from graphrt.ops.rectifiers import celu, elu, hard_sigmoid, leaky_relu, relu, selu, thresholded_relu
 from graphrt.ops.selection import clip
 from graphrt.plugin import Array, Dim, Op, TensorType, op
+from graphrt_onnx.ops._compose import call
 
 DOMAIN = "com.microsoft"
 
@@ -42,7 +42,7 @@ def activate(x: Any, name: str | None, **parameters: float | None) -> Any:
     if (name or "") not in _ACTIVATIONS:
         raise ValueError(f"activation is one of Clip, {', '.join(filter(None, _ACTIVATIONS))}, not {name!r}")
     found, takes = _ACTIVATIONS[name or ""]
-    given = {k: v for k in takes if (v := parameters.get(k)) is not None}
+    given: dict[str, Any] = {k: v for k in takes if (v := parameters.get(k)) is not None}
     return call(found, x, **given) if name else x
 
 

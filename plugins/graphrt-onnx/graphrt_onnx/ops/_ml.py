@@ -87,7 +87,7 @@ def labels_of(index: Array, ints: Any, strings: Any) -> Array:
     return index.astype(np.int64, copy=False)
 
 
-# ---- transforms of scores ----------------------------------------------------------------------------------
+# ---- transforms of scores ------------------------------------------------------------------------------------
 
 TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
 

@@ -7,17 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from graphrt_onnx.ops._compose import call, composed, renamed
-from graphrt_onnx.ops._microsoft import DOMAIN, microsoft, shape_like
 from graphrt.ops.activations import gelu as onnx_gelu
 from graphrt.ops.activations import sigmoid as logistic
 from graphrt.ops.activations import swish
 from graphrt.ops.joining import split
 from graphrt.ops.softmax import softmax_1
 from graphrt.plugin import Array, Example, TensorType
+from graphrt_onnx.ops._compose import call, composed, renamed
+from graphrt_onnx.ops._microsoft import DOMAIN, microsoft, shape_like
 
 gelu = renamed(onnx_gelu, "Gelu", DOMAIN)
-
 
 
 @microsoft("QuickGelu", elementwise=True)

@@ -7,9 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from graphrt_onnx.ops._compose import call, composed, renamed
-from graphrt_onnx.ops._microsoft import DOMAIN, ints, microsoft
-from graphrt_onnx.ops._ml import string_array
 from graphrt.ops.arrange import trilu as onnx_trilu
 from graphrt.ops.conv_transpose import conv_transpose
 from graphrt.ops.generators import range_ as onnx_range
@@ -27,6 +24,9 @@ from graphrt.ops.signal import dft
 from graphrt.ops.squeezing import squeeze, unsqueeze
 from graphrt.ops.unique import unique as onnx_unique
 from graphrt.plugin import Array, Dim, TensorType, broadcast_shapes
+from graphrt_onnx.ops._compose import call, composed, plain, renamed
+from graphrt_onnx.ops._microsoft import DOMAIN, ints, microsoft
+from graphrt_onnx.ops._ml import string_array
 
 trilu = renamed(onnx_trilu, "Trilu", DOMAIN)
 gather_nd = renamed(onnx_gather_nd, "GatherND", DOMAIN)
@@ -34,7 +34,7 @@ grid_sample = renamed(onnx_grid_sample, "GridSample", DOMAIN)
 sample_op = renamed(identity, "SampleOp", DOMAIN)
 
 
-# ---- shapes and ranges ---------------------------------------------------------------------------------------------------
+# ---- shapes and ranges ---------------------------------------------------------------------------------------
 
 
 @microsoft("ExpandDims", linear="x", nondiff="axis")
@@ -144,7 +144,7 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
     yield (np.array([5, 5]),), {}
 
 
-# ---- linear algebra -------------------------------------------------------------------------------------------------------
+# ---- linear algebra ------------------------------------------------------------------------------------------
 
 
 @microsoft("Inverse")
@@ -238,7 +238,7 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
         yield (np.zeros((0, 2)), rng.normal(size=(4, 2))), {"metric": metric}
 
 
-# ---- Fourier transforms, complex products -----------------------------------------------------------------------------------
+# ---- Fourier transforms, complex products --------------------------------------------------------------------
 
 
 def _check_fft(normalized: int, onesided: int, signal_ndim: int) -> None:
@@ -250,7 +250,8 @@ def _check_fft(normalized: int, onesided: int, signal_ndim: int) -> None:
 def rfft(x: Array, *, normalized: int = 0, onesided: int = 1, signal_ndim: int = 1) -> Array:
     """The Fourier transform of real signals along the last axis.
 
-    x: float [..., n] -> y: float [..., n/2 + 1, 2], real and imaginary parts. Source: onnxruntime's contributed operators.
+    x: float [..., n] -> y: float [..., n/2 + 1, 2], real and imaginary parts.
+    Source: onnxruntime's contributed operators.
     """
     _check_fft(normalized, onesided, signal_ndim)
     signal = call(unsqueeze, x, ints(-1))
@@ -331,7 +332,7 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
     yield (rng.normal(size=(2, 3, 2)), rng.normal(size=(3, 2))), {}
 
 
-# ---- images -------------------------------------------------------------------------------------------------------------------
+# ---- images --------------------------------------------------------------------------------------------------
 
 
 def _positions(rois: Any, size: int, crop: int, low: int, high: int) -> Any:
@@ -365,8 +366,15 @@ def crop_and_resize(
 
     grid = call(concat, on_grid(xs, w, (r, 1, wide, 1)), on_grid(ys, h, (r, high, 1, 1)), axis=-1)
     images = call(gather, x, batch_indices)
-    y = call(onnx_grid_sample, images, grid, align_corners=1, mode="linear" if mode == "bilinear" else mode, padding_mode="border")
-    at_y, at_x = (getattr(v, "value", v) for v in (ys, xs))
+    y = call(
+        onnx_grid_sample,
+        images,
+        grid,
+        align_corners=1,
+        mode="linear" if mode == "bilinear" else mode,
+        padding_mode="border",
+    )
+    at_y, at_x = plain(ys), plain(xs)
     inside = ((at_y >= 0) & (at_y <= h - 1))[:, None, :, None] & ((at_x >= 0) & (at_x <= w - 1))[:, None, None, :]
     return call(where, inside, y, np.asarray(extrapolation_value, x.dtype))
 
@@ -464,7 +472,7 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
     yield (x,), {"kernel_shape": (3, 3), "strides": (2, 2), "pads": (1, 1, 1, 1)}
 
 
-# ---- hashes and checks -----------------------------------------------------------------------------------------------------------
+# ---- hashes and checks ---------------------------------------------------------------------------------------
 
 
 def _rotated(x: Array, by: int) -> Array:

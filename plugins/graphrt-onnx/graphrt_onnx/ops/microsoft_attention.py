@@ -10,6 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from graphrt.ops.arrange import transpose
+from graphrt.ops.indexing import gather_nd
+from graphrt.ops.joining import concat
+from graphrt.ops.linalg import matmul
+from graphrt.ops.rotary import rotary_embedding as onnx_rotary
+from graphrt.ops.selection import where
+from graphrt.ops.shape import reshape
+from graphrt.ops.squeezing import squeeze, unsqueeze
+from graphrt.plugin import Array, Dim, Example, TensorType
 from graphrt_onnx.ops._attention import (
     appended,
     causal_mask,
@@ -25,15 +34,6 @@ from graphrt_onnx.ops._attention import (
 )
 from graphrt_onnx.ops._compose import call, composed
 from graphrt_onnx.ops._microsoft import ints, microsoft
-from graphrt.ops.arrange import transpose
-from graphrt.ops.indexing import gather_nd
-from graphrt.ops.joining import concat
-from graphrt.ops.linalg import matmul
-from graphrt.ops.rotary import rotary_embedding as onnx_rotary
-from graphrt.ops.selection import where
-from graphrt.ops.shape import reshape
-from graphrt.ops.squeezing import squeeze, unsqueeze
-from graphrt.plugin import Array, Dim, Example, TensorType
 
 
 def _dims(x: TensorType | None, rank: int) -> Sequence[Dim]:
@@ -48,7 +48,7 @@ def _over(a: Dim, b: int) -> Dim:
     return a // b if isinstance(a, int) and b else None
 
 
-# ---- RotaryEmbedding ------------------------------------------------------------------------------------------------
+# ---- RotaryEmbedding -----------------------------------------------------------------------------------------
 
 
 def _rotated(x: Any, positions: Array, cos: Any, sin: Any, interleaved: int, num_heads: int, turning: int) -> Any:
@@ -94,7 +94,7 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
     yield (rng.normal(size=(2, 3, 12)), places, cos, sin), {"num_heads": 2, "rotary_embedding_dim": 4}
 
 
-# ---- Attention -------------------------------------------------------------------------------------------------------
+# ---- Attention -----------------------------------------------------------------------------------------------
 
 
 def attend(
@@ -169,7 +169,7 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
     yield (x, rng.normal(size=(4, 14)), None), {"num_heads": 2, "qkv_hidden_sizes": (4, 4, 6)}
 
 
-# ---- MultiHeadAttention -----------------------------------------------------------------------------------------------
+# ---- MultiHeadAttention --------------------------------------------------------------------------------------
 
 
 def _query_key_value(query: Any, key: Any, value: Any, bias: Any, heads: int) -> tuple[Any, Any, Any]:
@@ -181,7 +181,11 @@ def _query_key_value(query: Any, key: Any, value: Any, bias: Any, heads: int) ->
     if key is None or value is None:
         raise ValueError("key and value are absent only where query (or key) holds them packed")
     found = []
-    sizes = (query.shape[-1], key.shape[-1] * (heads if key.ndim == 4 else 1), value.shape[-1] * (heads if value.ndim == 4 else 1))
+    sizes = (
+        query.shape[-1],
+        key.shape[-1] * (heads if key.ndim == 4 else 1),
+        value.shape[-1] * (heads if value.ndim == 4 else 1),
+    )
     biases = (None,) * 3 if bias is None else parts(bias, sizes)
     for x, b in zip((query, key, value), biases, strict=True):
         if x.ndim == 4:
@@ -212,8 +216,8 @@ def multi_head_attention(
     [B, H, L, D]; value: float [B, L, H*Dv] or [B, H, L, Dv]; bias: float [H*D + H*D + H*Dv]; key_padding_mask: int32
     [B], [3B+2], [B, L], [B, T] or [B, S, T]; attention_bias: float, broadcasts to [B, H, S, T]; past_key, past_value:
     float [B, H, P, .] -> output: float [B, S, H*Dv]; present_key, present_value: [B, H, T = P+L, .]; qk: the
-    scores [B, H, S, T] with bias and padding mask. Masked scores get mask_filter_value added. Beam caches are not supported.
-    Source: onnxruntime's contributed operators; Vaswani et al. 2017.
+    scores [B, H, S, T] with bias and padding mask. Masked scores get mask_filter_value added. Beam caches are not
+    supported. Source: onnxruntime's contributed operators; Vaswani et al. 2017.
     """
     if past_sequence_length is not None or cache_indirection is not None:
         raise ValueError("past_sequence_length and cache_indirection (shared buffers) are not supported")
@@ -265,7 +269,7 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
     yield (q, draw(2, 2, 4, 2), draw(2, 2, 4, 2)), {"num_heads": 2}
 
 
-# ---- GroupQueryAttention -----------------------------------------------------------------------------------------------
+# ---- GroupQueryAttention -------------------------------------------------------------------------------------
 
 
 def _cached(past: Any, new: Any, before: Array, total: int) -> Any:
@@ -302,9 +306,10 @@ def group_query_attention(
     int32 [], the most of them; cos_cache, sin_cache: float [positions, R/2]; attention_bias: float, broadcasts to
     [B, H, S, T]; head_sink: float [H], one more term in each head's softmax (0 with smooth_softmax = 1) -> output:
     float [B, S, H*D]; present_key, present_value: [B, Hkv, max(P, T), D]; output_qk: the scores, 0 where
-    masked (qk_output 1), or the probabilities (2) [B, H, S, T]. Query i of example b lies at seqlens_k[b] + 1 - S + i (at i in the first prompt) and
-    sees the keys up to itself, ``local_window_size`` of them if that is positive. Quantized and sliding caches and
-    norms within are not supported. Source: onnxruntime's contributed operators; Ainslie et al. 2023.
+    masked (qk_output 1), or the probabilities (2) [B, H, S, T]. Query i of example b lies at seqlens_k[b] + 1 - S + i
+    (at i in the first prompt) and sees the keys up to itself, ``local_window_size`` of them if that is positive.
+    Quantized and sliding caches and norms within are not supported.
+    Source: onnxruntime's contributed operators; Ainslie et al. 2023.
     """
     if sliding_window_cache or kv_cache_bit_width or k_quant_type != "NONE" or q_norm_weight is not None:
         raise ValueError("sliding or quantized caches, and q_norm_weight, are not supported")
@@ -374,7 +379,10 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
     past = (draw(2, 2, 4, 2), draw(2, 2, 4, 2))
     one = (draw(2, 1, 8), draw(2, 1, 4), draw(2, 1, 4))
     yield (*one, *past, count(4, 2), np.array(5, np.int32)), {**heads, "local_window_size": 2}
-    yield (*one, *past, count(4, 2), np.array(5, np.int32), cos, sin), {**heads, "do_rotary": 1, "rotary_interleaved": 1}
+    yield (
+        (*one, *past, count(4, 2), np.array(5, np.int32), cos, sin),
+        {**heads, "do_rotary": 1, "rotary_interleaved": 1},
+    )
     sink = (None, None, None, draw(2, 1, 3, 3), draw(4))
     yield Example((q, k, v, None, None, count(2, 2), three, *sink), {**heads, "qk_output": 1})
     yield (q, k, v, None, None, count(2, 2), three), {**heads, "smooth_softmax": 1, "causal": 0}

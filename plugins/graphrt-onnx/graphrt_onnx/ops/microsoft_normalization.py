@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from graphrt_onnx.ops._compose import call, composed, renamed
-from graphrt_onnx.ops._microsoft import activate, channels_first, channels_last, ints, microsoft
 from graphrt.ops.activations import sigmoid
 from graphrt.ops.arithmetic import reciprocal
 from graphrt.ops.casts import cast
@@ -22,6 +20,8 @@ from graphrt.ops.normalization import layer_normalization as onnx_layer_normaliz
 from graphrt.ops.reduction import reduce_mean
 from graphrt.ops.shape import reshape
 from graphrt.plugin import Array, Dim, TensorType, op
+from graphrt_onnx.ops._compose import call, composed, renamed
+from graphrt_onnx.ops._microsoft import activate, channels_first, channels_last, ints, microsoft
 
 _FLOAT, _FLOAT16, _DOUBLE = 1, 10, 11
 
@@ -79,7 +79,7 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
     yield (np.zeros((0, 4)), rng.normal(size=4)), {}
 
 
-# ---- with a sum before ------------------------------------------------------------------------------------------------
+# ---- with a sum before ---------------------------------------------------------------------------------------
 
 
 @microsoft("SkipLayerNormalization", outputs=("output", "mean", "inv_std_var", "input_skip_bias_sum"))
@@ -133,7 +133,7 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
     yield (x[0], skip[0], gamma), {}
 
 
-# ---- embeddings -----------------------------------------------------------------------------------------------------------
+# ---- embeddings ----------------------------------------------------------------------------------------------
 
 
 @microsoft(
@@ -184,7 +184,7 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
     yield (ids, None, word, place, None, gamma, beta, None, np.array([[2, 1, 0]], np.int32)), {}
 
 
-# ---- groups ----------------------------------------------------------------------------------------------------------------
+# ---- groups --------------------------------------------------------------------------------------------------
 
 
 def _grouped(x: Any, gamma: Any, beta: Any, groups: int, epsilon: float, activation: int, last: int) -> Any:

@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from graphrt_onnx.ops._compose import call, composed
-from graphrt_onnx.ops._microsoft import activate, channels_first, channels_last, microsoft, permuted
 from graphrt.ops.arrange import transpose
 from graphrt.ops.convolution import conv
 from graphrt.ops.gemm import gemm
 from graphrt.ops.linalg import matmul, product_shape
 from graphrt.plugin import Array, Example, TensorType
+from graphrt_onnx.ops._compose import call, composed
+from graphrt_onnx.ops._microsoft import activate, channels_first, channels_last, microsoft, permuted
 
 _Ints = tuple[int, ...]
 
-# ---- FusedMatMul --------------------------------------------------------------------------------------------------
+# ---- FusedMatMul ---------------------------------------------------------------------------------------------
 
 
 def _order(rank: int, trans: int, trans_batch: int) -> tuple[int, ...]:
@@ -127,7 +127,7 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
     yield (a, b.T.copy()), {"activation": "LeakyRelu", "activation_alpha": 0.2, "transB": 1}
 
 
-# ---- FusedGemm ------------------------------------------------------------------------------------------------------
+# ---- FusedGemm -----------------------------------------------------------------------------------------------
 
 
 @microsoft("FusedGemm")
@@ -159,7 +159,7 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
     yield (a, b, c), {}
 
 
-# ---- FusedConv --------------------------------------------------------------------------------------------------------
+# ---- FusedConv -----------------------------------------------------------------------------------------------
 
 
 def _convolution(x: Any, w: Any, b: Any, z: Any, activation: str | None, params: Any, window: dict[str, Any]) -> Any:
@@ -172,9 +172,9 @@ def _convolution(x: Any, w: Any, b: Any, z: Any, activation: str | None, params:
 @microsoft("FusedConv")
 def fused_conv(
     x: Array, w: Array, b: Array = None, z: Array = None, *, activation: str | None = None,
-    activation_params: tuple[float, ...] | None = None, auto_pad: str = "NOTSET", dilations: tuple[int, ...] | None = None,
-    group: int = 1, kernel_shape: tuple[int, ...] | None = None, pads: tuple[int, ...] | None = None,
-    strides: tuple[int, ...] | None = None,
+    activation_params: tuple[float, ...] | None = None, auto_pad: str = "NOTSET",
+    dilations: tuple[int, ...] | None = None, group: int = 1, kernel_shape: tuple[int, ...] | None = None,
+    pads: tuple[int, ...] | None = None, strides: tuple[int, ...] | None = None,
 ) -> Array:  # fmt: skip
     """y = activation(Conv(x, w, b) + z).
 
@@ -208,9 +208,9 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
 @microsoft("NhwcFusedConv")
 def nhwc_fused_conv(
     x: Array, w: Array, b: Array = None, z: Array = None, *, activation: str | None = None,
-    activation_params: tuple[float, ...] | None = None, auto_pad: str = "NOTSET", dilations: tuple[int, ...] | None = None,
-    group: int = 1, kernel_shape: tuple[int, ...] | None = None, pads: tuple[int, ...] | None = None,
-    strides: tuple[int, ...] | None = None,
+    activation_params: tuple[float, ...] | None = None, auto_pad: str = "NOTSET",
+    dilations: tuple[int, ...] | None = None, group: int = 1, kernel_shape: tuple[int, ...] | None = None,
+    pads: tuple[int, ...] | None = None, strides: tuple[int, ...] | None = None,
 ) -> Array:  # fmt: skip
     """FusedConv with the channels last.
 

@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from graphrt_onnx.ops._compose import renamed
-from graphrt_onnx.ops._microsoft import DOMAIN, microsoft
 from graphrt.ops._math import sigmoid
 from graphrt.ops._quantized import quantized
 from graphrt.ops.pooling import average_pool
@@ -20,6 +18,8 @@ from graphrt.ops.quantization import quantize_linear as onnx_quantize
 from graphrt.ops.softmax import softmax, softmax_1
 from graphrt.plugin import Array, TensorType, broadcast_shapes
 from graphrt.types import dtype_name
+from graphrt_onnx.ops._compose import renamed
+from graphrt_onnx.ops._microsoft import DOMAIN, microsoft
 
 quantize_linear = renamed(onnx_quantize, "QuantizeLinear", DOMAIN)
 dequantize_linear = renamed(onnx_dequantize, "DequantizeLinear", DOMAIN)
@@ -36,7 +36,7 @@ def narrow(y: Array, scale: Array, zero_point: Array | None, like: Array) -> Arr
     return quantized(y / scale.astype(np.float32), zero_point, dtype_name(like.dtype))
 
 
-# ---- elementwise -----------------------------------------------------------------------------------------------------
+# ---- elementwise ---------------------------------------------------------------------------------------------
 
 
 @microsoft("QLinearAdd", outputs="c", nondiff=True)
@@ -165,7 +165,7 @@ def _(inputs: tuple[TensorType, ...], axis: int) -> TensorType:
     return TensorType(inputs[0].dtype, tuple(total if i == at else n for i, n in enumerate(known[0])))
 
 
-# ---- pools and means -----------------------------------------------------------------------------------------------------
+# ---- pools and means -----------------------------------------------------------------------------------------
 
 
 def _first(x: Array) -> Array:
@@ -251,7 +251,7 @@ def _(data: TensorType, axes: tuple[int, ...], keepdims: int) -> TensorType:
     return TensorType(data.dtype, tuple(kept))
 
 
-# ---- examples ------------------------------------------------------------------------------------------------------------------
+# ---- examples ------------------------------------------------------------------------------------------------
 
 
 def bytes_of(rng: np.random.Generator, *shape: int, dtype: Any = np.uint8) -> Array:
@@ -305,7 +305,10 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
 def _(rng: np.random.Generator) -> Iterator[Any]:
     pair = (*scale_and_zero(0.1, 120), *scale_and_zero(0.05, 100))
     yield (bytes_of(rng, 1, 2, 4, 4), *pair), {"kernel_shape": (2, 2), "pads": (1, 0, 0, 1), "count_include_pad": 1}
-    yield (bytes_of(rng, 1, 4, 4, 2), *pair), {"kernel_shape": (3, 3), "strides": (2, 2), "channels_last": 1, "ceil_mode": 1}
+    yield (
+        (bytes_of(rng, 1, 4, 4, 2), *pair),
+        {"kernel_shape": (3, 3), "strides": (2, 2), "channels_last": 1, "ceil_mode": 1},
+    )
 
 
 @qlinear_global_average_pool.examples

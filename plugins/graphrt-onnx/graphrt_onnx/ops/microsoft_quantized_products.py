@@ -10,11 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from graphrt_onnx.ops._attention import appended, split_heads
-from graphrt_onnx.ops._compose import call, composed
-from graphrt_onnx.ops._microsoft import ints, microsoft
-from graphrt_onnx.ops.microsoft_attention import attend
-from graphrt_onnx.ops.microsoft_quantized import bytes_of, real, scale_and_zero
 from graphrt.ops._quantized import centered, quantized
 from graphrt.ops.arrange import transpose
 from graphrt.ops.indexing import gather
@@ -25,6 +20,11 @@ from graphrt.ops.shape import reshape
 from graphrt.ops.slicing import slice_
 from graphrt.plugin import Array, Dim, TensorType
 from graphrt.types import dtype_name
+from graphrt_onnx.ops._attention import appended, split_heads
+from graphrt_onnx.ops._compose import call, composed, plain
+from graphrt_onnx.ops._microsoft import ints, microsoft
+from graphrt_onnx.ops.microsoft_attention import attend
+from graphrt_onnx.ops.microsoft_quantized import bytes_of, real, scale_and_zero
 
 
 def _whole(a: Array, b: Array, a_zero: Array | None, b_zero: Array | None) -> Array:
@@ -136,7 +136,7 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
     yield (a.T.copy(), *first, b.T.copy(), *second), {"transA": 1}
 
 
-# ---- packed weights --------------------------------------------------------------------------------------------------
+# ---- packed weights ------------------------------------------------------------------------------------------
 
 
 def unpacked(packed: Array, bits: int) -> Array:
@@ -169,7 +169,7 @@ def matmul_n_bits(
     if zero_points is None:
         centered_q: Any = q - q.dtype.type(1 << (bits - 1))
     elif zero_points.dtype == np.uint8:
-        packed = getattr(zero_points, "value", zero_points).reshape(N, -1)
+        packed = np.reshape(plain(zero_points), (N, -1))
         centered_q = q - unpacked(packed, bits)[:, :blocks, None].astype(q.dtype)
     else:
         centered_q = q - call(reshape, zero_points, ints(N, blocks, 1))
@@ -262,7 +262,7 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
 composed(gather_block_quantized, "scales")
 
 
-# ---- whole layers ------------------------------------------------------------------------------------------------------
+# ---- whole layers --------------------------------------------------------------------------------------------
 
 
 @microsoft("QAttention", outputs=("output", "present"), nondiff=True)
@@ -331,11 +331,12 @@ def dynamic_quantize_lstm(
     """
     weights = real(w, _per_direction(w_scale), _per_direction(w_zero_point))
     recurrent = real(r, _per_direction(r_scale), _per_direction(r_zero_point))
-    return lstm(
+    result: tuple[Array, ...] = lstm(
         x, np.swapaxes(weights, 1, 2), np.swapaxes(recurrent, 1, 2), b, sequence_lens, initial_h, initial_c, p,
         activation_alpha=activation_alpha, activation_beta=activation_beta, activations=activations, clip=clip,
         direction=direction, hidden_size=hidden_size, input_forget=input_forget,
     )  # fmt: skip
+    return result
 
 
 @dynamic_quantize_lstm.infer
@@ -351,7 +352,10 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
     x = rng.normal(size=(3, 2, 4)).astype(np.float32)
     w, r = bytes_of(rng, 1, 4, 12, dtype=np.int8), bytes_of(rng, 1, 3, 12, dtype=np.int8)
     scale, zero = np.array([0.01], np.float32), np.array([3], np.int8)
-    yield (x, w, r, rng.normal(size=(1, 24)).astype(np.float32), None, None, None, None, scale, zero, scale, zero), {"hidden_size": 3}
+    yield (
+        (x, w, r, rng.normal(size=(1, 24)).astype(np.float32), None, None, None, None, scale, zero, scale, zero),
+        {"hidden_size": 3},
+    )
 
 
 OPS = (

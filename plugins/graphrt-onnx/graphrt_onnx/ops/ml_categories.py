@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from graphrt_onnx.ops._ml import constants, given, ml, string_array
 from graphrt.plugin import Array, Dim, TensorType
+from graphrt_onnx.ops._ml import constants, given, ml, string_array
 
 
 def find(x: Array, keys: Sequence[Any]) -> Array:
@@ -48,7 +48,7 @@ def _wanted(ok: bool, text: str) -> None:
         raise ValueError(text)
 
 
-# ---- CategoryMapper ----------------------------------------------------------------------------------------------------
+# ---- CategoryMapper ------------------------------------------------------------------------------------------
 
 
 @ml("CategoryMapper", nondiff=True)
@@ -81,7 +81,7 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
     yield (np.zeros((0, 2), np.int64),), both
 
 
-# ---- LabelEncoder -------------------------------------------------------------------------------------------------------
+# ---- LabelEncoder --------------------------------------------------------------------------------------------
 
 
 @ml("LabelEncoder", nondiff=True)
@@ -215,12 +215,16 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
     )
     yield (
         (string_array(["x", "y"]),),
-        {"keys_tensor": string_array(["y"]), "values_tensor": np.array([4], np.int16), "default_tensor": np.array([7], np.int16)},
+        {
+            "keys_tensor": string_array(["y"]),
+            "values_tensor": np.array([4], np.int16),
+            "default_tensor": np.array([7], np.int16),
+        },
     )
     yield (np.array(np.nan),), {"keys_floats": (np.nan, 1.0), "values_int64s": (7, 8)}
 
 
-# ---- OneHotEncoder ------------------------------------------------------------------------------------------------------------
+# ---- OneHotEncoder -------------------------------------------------------------------------------------------
 
 
 @ml("OneHotEncoder", nondiff=True)

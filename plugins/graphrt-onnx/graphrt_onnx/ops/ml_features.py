@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from graphrt_onnx.ops._ml import back, constants, given, ml, quiet, result, working, working_dtype
 from graphrt.plugin import Array, Example, TensorType
+from graphrt_onnx.ops._ml import back, constants, given, ml, quiet, result, working, working_dtype
 
 
 def _dims(x: TensorType) -> int | None:
@@ -37,7 +37,8 @@ def array_feature_extractor(x: Array, y: Array) -> Array:
 @array_feature_extractor.vjp("x")
 def _(ct: Array, x_like: Array, y: Array) -> Array:
     total = np.zeros(x_like.shape, ct.dtype, like=ct)
-    np.add.at(total, (..., y.ravel()), ct.reshape(*x_like.shape[:-1], y.size))
+    columns: Any = (..., y.ravel())
+    np.add.at(total, columns, ct.reshape(*x_like.shape[:-1], y.size))
     return total
 
 
@@ -60,7 +61,7 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
     yield (np.array([["a", "b"]], object), np.array([1])), {}
 
 
-# ---- Binarizer -------------------------------------------------------------------------------------------------
+# ---- Binarizer -----------------------------------------------------------------------------------------------
 
 
 @ml("Binarizer", elementwise=True, kinks=(0.0,))
@@ -84,7 +85,7 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
     yield (np.array([-1, 0, 2]),), {"threshold": 1.0}
 
 
-# ---- FeatureVectorizer -------------------------------------------------------------------------------------------
+# ---- FeatureVectorizer ---------------------------------------------------------------------------------------
 
 
 def _widths(xs: tuple[Any, ...], inputdimensions: tuple[int, ...]) -> list[int]:
@@ -144,7 +145,7 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
     yield (rng.normal(size=(0, 2)),), {"inputdimensions": (2,)}
 
 
-# ---- Imputer ---------------------------------------------------------------------------------------------------------
+# ---- Imputer -------------------------------------------------------------------------------------------------
 
 
 def _is_missing(x: Array, replaced_float: float, replaced_int: int) -> Array:
@@ -197,7 +198,7 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
     yield (np.zeros((0, 2)),), {"imputed_value_floats": (1.0,)}
 
 
-# ---- Scaler -----------------------------------------------------------------------------------------------------------
+# ---- Scaler --------------------------------------------------------------------------------------------------
 
 
 def _per_column(values: Any, default: float, x_like: Array, name: str) -> Array:
@@ -241,7 +242,7 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
     yield (np.zeros((0, 2)),), {"scale": (2.0, 1.0)}
 
 
-# ---- Normalizer --------------------------------------------------------------------------------------------------------
+# ---- Normalizer ----------------------------------------------------------------------------------------------
 
 
 def _divisor(x: Array, norm: str) -> Array:

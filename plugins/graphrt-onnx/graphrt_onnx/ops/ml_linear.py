@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from graphrt.plugin import Array, Example, TensorType
 from graphrt_onnx.ops._ml import (
     back,
     constants,
@@ -21,7 +22,6 @@ from graphrt_onnx.ops._ml import (
     transform_slope,
     working,
 )
-from graphrt.plugin import Array, Example, TensorType
 
 _UNTOUCHED = ("LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO")
 
@@ -40,7 +40,7 @@ def _scores(x: Array, weights: Array, intercepts: tuple[float, ...] | None) -> A
     return scores if given(intercepts) is None else scores + constants(intercepts, scores.dtype)
 
 
-# ---- LinearRegressor -------------------------------------------------------------------------------------------------
+# ---- LinearRegressor -----------------------------------------------------------------------------------------
 
 
 def _regressor_kind(post_transform: str, targets: int) -> str:
@@ -103,7 +103,7 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
     yield (np.zeros((0, 3)),), {"coefficients": w, "targets": 2}
 
 
-# ---- LinearClassifier ------------------------------------------------------------------------------------------------
+# ---- LinearClassifier ----------------------------------------------------------------------------------------
 
 
 def _class_count(ints: Any, strings: Any, intercepts: Any, coefficients: Any, features: int) -> int:
@@ -210,7 +210,10 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
     for kind in ("NONE", "LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO", "PROBIT"):
         many = {"coefficients": w, "intercepts": (0.1, 0.2, 0.15), "post_transform": kind}
         yield (x,), {**many, "classlabels_ints": (3, 4, 5)}
-        yield (x,), {"coefficients": w[:3], "intercepts": (0.1,), "classlabels_strings": ("n", "y"), "post_transform": kind}
+        yield (
+            (x,),
+            {"coefficients": w[:3], "intercepts": (0.1,), "classlabels_strings": ("n", "y"), "post_transform": kind},
+        )
         yield (x,), {"coefficients": w[:3], "intercepts": (0.1,), "post_transform": kind}
     yield (x[0],), {"coefficients": w, "classlabels_strings": ("a", "b", "c")}
     yield (np.array([[1, 2, 3]]),), {"coefficients": w, "intercepts": (0.0, 0.0, 0.0)}

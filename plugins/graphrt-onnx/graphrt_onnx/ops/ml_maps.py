@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from graphrt_onnx.ops._ml import given, ml, string_array
 from graphrt.plugin import Array, Dim, MapType, SequenceType, TensorType, ValueType
+from graphrt_onnx.ops._ml import given, ml, string_array
 
 _CASTS = {"TO_FLOAT": "float32", "TO_INT64": "int64", "TO_STRING": "string"}
 
@@ -26,16 +26,21 @@ def cast_map(x: Any, *, cast_to: str = "TO_FLOAT", map_form: str = "DENSE", max_
     """The values of a map with integer keys, in the order of the keys.
 
     x: map(int64, string or float) -> y: float32, int64 or string [1, N]. DENSE: the N values there are; SPARSE: each
-    value at the place of its key, N = ``max_map``, zeros elsewhere. Source: ONNX ML operator spec; what pads strings ("0.f") is onnxruntime's.
+    value at the place of its key, N = ``max_map``, zeros elsewhere. Source: ONNX ML operator spec;
+    what pads strings ("0.f") is onnxruntime's.
     """
     if cast_to not in _CASTS or map_form not in ("DENSE", "SPARSE"):
-        raise ValueError(f"cast_to is one of {', '.join(_CASTS)}, map_form DENSE or SPARSE; not {cast_to!r}, {map_form!r}")
+        raise ValueError(
+            f"cast_to is one of {', '.join(_CASTS)}, map_form DENSE or SPARSE; not {cast_to!r}, {map_form!r}"
+        )
     keys = sorted(int(k) for k in x)
     values = _as_type([x[k] for k in keys], _CASTS[cast_to])
     if map_form == "DENSE":
         return values.reshape(1, -1)
     if keys and (keys[0] < 0 or keys[-1] >= max_map):
-        raise ValueError(f"the keys go from {keys[0]} to {keys[-1]}; a sparse map has keys from 0 to max_map-1 = {max_map - 1}")
+        raise ValueError(
+            f"the keys go from {keys[0]} to {keys[-1]}; a sparse map has keys from 0 to max_map-1 = {max_map - 1}"
+        )
     out = np.full((1, max_map), "0.f", object) if cast_to == "TO_STRING" else np.zeros((1, max_map), values.dtype)
     out[0, keys] = values
     return out

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from graphrt.plugin import Array, Example, TensorType
 from graphrt_onnx.ops._ml import (
     back,
     constants,
@@ -26,7 +27,6 @@ from graphrt_onnx.ops._ml import (
     transform_slope,
     working,
 )
-from graphrt.plugin import Array, Example, TensorType
 
 KERNELS = ("LINEAR", "POLY", "RBF", "SIGMOID")
 
@@ -44,7 +44,7 @@ class Kernel(NamedTuple):
         """From the attributes kernel_type and kernel_params (gamma, coef0, degree)."""
         if kind not in KERNELS:
             raise ValueError(f"kernel_type is one of {', '.join(KERNELS)}, not {kind!r}")
-        return cls(kind, *(tuple(params) if given(params) is not None else (0.0, 0.0, 0.0))[:3])
+        return cls(kind, *(given(params) or (0.0, 0.0, 0.0))[:3])
 
     def values(self, x: Array, vectors: Array) -> Array:
         """k(x_n, v_j): [N, V]."""
@@ -101,7 +101,7 @@ class Machine(NamedTuple):
         return x_ct if b is None else x_ct + np.sum(ct * b, axis=1, keepdims=True) * x
 
 
-# ---- SVMRegressor --------------------------------------------------------------------------------------------------
+# ---- SVMRegressor --------------------------------------------------------------------------------------------
 
 
 def _regressor(
@@ -193,7 +193,7 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
     yield (np.zeros((0, 3)),), model
 
 
-# ---- SVMClassifier -------------------------------------------------------------------------------------------------
+# ---- SVMClassifier -------------------------------------------------------------------------------------------
 
 
 def _pairs(k: int) -> tuple[Array, Array]:
@@ -282,7 +282,9 @@ def _kkt(q: Array) -> Array:
     n, k, _ = q.shape
     ones = np.ones((n, k, 1), q.dtype)
     top = np.concatenate([q, ones], axis=2)
-    return np.concatenate([top, np.concatenate([np.swapaxes(ones, 1, 2), np.zeros((n, 1, 1), q.dtype)], axis=2)], axis=1)
+    return np.concatenate(
+        [top, np.concatenate([np.swapaxes(ones, 1, 2), np.zeros((n, 1, 1), q.dtype)], axis=2)], axis=1
+    )
 
 
 def _probabilities_jvp(dot: Array, c: Coupling, p: Array) -> Array:
@@ -428,7 +430,12 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
     def draw(n: int) -> tuple[float, ...]:
         return tuple(rng.normal(size=n).tolist())
 
-    two: dict[str, Any] = {"coefficients": draw(4), "rho": (0.1,), "support_vectors": draw(12), "vectors_per_class": (2, 2)}
+    two: dict[str, Any] = {
+        "coefficients": draw(4),
+        "rho": (0.1,),
+        "support_vectors": draw(12),
+        "vectors_per_class": (2, 2),
+    }
     two["classlabels_ints"] = (5, 6)
     three: dict[str, Any] = {"coefficients": draw(8), "rho": draw(3), "support_vectors": draw(12)}
     three |= {"vectors_per_class": (2, 1, 1), "classlabels_strings": ("a", "b", "c")}

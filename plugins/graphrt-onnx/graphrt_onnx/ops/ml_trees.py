@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from graphrt.plugin import Array, Example, TensorType
 from graphrt_onnx.ops._forest import (
     AGGREGATES,
     LEAF,
@@ -31,9 +32,8 @@ from graphrt_onnx.ops._ml import (
     rows_type,
     transform,
 )
-from graphrt.plugin import Array, Example, TensorType
 
-# ---- TreeEnsemble, version 5 -----------------------------------------------------------------------------------------
+# ---- TreeEnsemble, version 5 ---------------------------------------------------------------------------------
 
 
 def _membership(mode: Array, values: Array | None) -> dict[int, Array]:
@@ -68,6 +68,7 @@ def _new_forest(
     yes = children(nodes_truenodeids, nodes_trueleafs, "nodes_truenodeids")
     no = children(nodes_falsenodeids, nodes_falseleafs, "nodes_falsenodeids")
     nothing = np.zeros(leaves)
+    missing = table(nodes_missing, n, bool, "nodes_missing_value_tracks_true", False)
     roots = np.asarray(tree_roots, np.int64)
     targets = table(leaf_targetids, leaves, np.int64, "leaf_targetids")
     weights = weights_table(n + leaves, own, targets, np.ravel(leaf_weights).astype(np.float64))
@@ -75,7 +76,7 @@ def _new_forest(
         roots=roots, mode=mode, yes=yes, no=no,
         feature=np.concatenate([table(nodes_featureids, n, np.int64, "nodes_featureids"), nothing.astype(np.int64)]),
         split=np.concatenate([np.ravel(nodes_splits), nothing.astype(nodes_splits.dtype)]),
-        missing_yes=np.concatenate([table(nodes_missing, n, bool, "nodes_missing_value_tracks_true", False), nothing > 0]),
+        missing_yes=np.concatenate([missing, nothing > 0]),
         members=_membership(mode, membership_values), depth=depth_of(roots, yes, no, mode),
         leaf_weights=weights[0], leaf_targets=weights[1],
     )  # fmt: skip
@@ -158,7 +159,7 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
     yield (np.zeros((0, 3)),), _two_trees(np.float64)
 
 
-# ---- TreeEnsembleRegressor and TreeEnsembleClassifier, versions 1 and 3 ------------------------------------------------
+# ---- TreeEnsembleRegressor and TreeEnsembleClassifier, versions 1 and 3 --------------------------------------
 
 
 def _old_forest(
@@ -189,11 +190,9 @@ def _old_forest(
     if roots.size < np.unique(tree).size:
         raise ValueError("the nodes of a tree form a cycle")
     m = len(leaf_weights)
-    at = index_of(
-        *(table(v, m, np.int64, "the list of leaf weights") for v in (leaf_treeids, leaf_nodeids)),
-        tree, node, "the list of leaf weights",
-    )  # fmt: skip
-    ids = table(leaf_ids, m, np.int64, "the list of leaf weights")
+    listed = "the list of leaf weights"
+    leaf_tree, leaf_node, ids = (table(v, m, np.int64, listed) for v in (leaf_treeids, leaf_nodeids, leaf_ids))
+    at = index_of(leaf_tree, leaf_node, tree, node, listed)
     keep = mode[at] == LEAF
     weights = weights_table(n, at[keep], ids[keep], np.asarray(leaf_weights, np.float64)[keep])
     values = nodes_values if isinstance(nodes_values, np.ndarray) else np.asarray(nodes_values, np.float32)
@@ -230,8 +229,8 @@ def tree_ensemble_regressor_1(
     """Walks every tree, aggregates the leaves' weights per target, adds base_values, transforms.
 
     x: number [N, F] -> y: float32 [N, n_targets]. Node i of a tree tests column ``nodes_featureids[i]`` against
-    ``nodes_values[i]`` by ``nodes_modes[i]`` (BRANCH_LEQ, LT, GTE, GT, EQ, NEQ, LEAF); NaN goes the false way (NEQ: the true
-    way), or the true way where nodes_missing_value_tracks_true says so. AVERAGE divides by the number of trees; a
+    ``nodes_values[i]`` by ``nodes_modes[i]`` (BRANCH_LEQ, LT, GTE, GT, EQ, NEQ, LEAF); NaN goes the false way (NEQ: the
+    true way), or the true way where nodes_missing_value_tracks_true says so. AVERAGE divides by the number of trees; a
     target that no leaf names is 0. A single target is changed by PROBIT only. The derivative is 0.
     Source: ONNX ML operator spec, version 1; the single target as in onnxruntime.
     """
@@ -405,7 +404,8 @@ for _op in (tree_ensemble_classifier_1, tree_ensemble_classifier_3):
 
 _TREES: dict[str, Any] = {
     "nodes_treeids": (0, 0, 0, 1, 1, 1), "nodes_nodeids": (0, 1, 2, 0, 1, 2), "nodes_featureids": (0, 0, 0, 1, 0, 0),
-    "nodes_modes": ("BRANCH_LEQ", "LEAF", "LEAF", "BRANCH_GT", "LEAF", "LEAF"), "nodes_values": (0.5, 0, 0, -0.25, 0, 0),
+    "nodes_modes": ("BRANCH_LEQ", "LEAF", "LEAF", "BRANCH_GT", "LEAF", "LEAF"),
+    "nodes_values": (0.5, 0, 0, -0.25, 0, 0),
     "nodes_truenodeids": (1, 0, 0, 1, 0, 0), "nodes_falsenodeids": (2, 0, 0, 2, 0, 0),
 }  # fmt: skip
 

@@ -141,7 +141,7 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
     yield (np.array(0.1), np.array(5), *_tensors(rng, 4)), {"norm_coefficient": 0.01, "norm_coefficient_post": 0.1}
 
 
-# ---- Gradient ------------------------------------------------------------------------------------------------------
+# ---- Gradient ------------------------------------------------------------------------------------------------
 
 
 def expand_gradient_nodes(graph: Graph, registry: Registry) -> Graph:
@@ -184,10 +184,13 @@ def expand_gradient_nodes(graph: Graph, registry: Registry) -> Graph:
 def _joint(plain: Graph, node: Node, known: Mapping[str, Any], registry: Registry) -> tuple[Graph, list[str]]:
     """The joint graph of the part that makes y from xs and zs, and xs followed by zs."""
     attributes = dict(node.attributes)
-    xs, zs, y = tuple(attributes.get("xs", ())), tuple(attributes.get("zs", ())), str(attributes.get("y", ""))
+    given: list[Any] = [attributes.get(k, ()) for k in ("xs", "zs")]
+    xs, zs, y = tuple(given[0]), tuple(given[1]), str(attributes.get("y", ""))
     names = [str(n) for n in (*xs, *zs)]
     if not xs or len(node.inputs) != len(names):
-        raise ConversionError(f"node {node.label!r}: Gradient has one input per name in xs and zs: {names}, not {node.inputs}")
+        raise ConversionError(
+            f"node {node.label!r}: Gradient has one input per name in xs and zs: {names}, not {node.inputs}"
+        )
     free = [Value(n, known.get(n, TensorType())) for n in names]
     others = [v for v in plain.inputs if v.name not in names]
     part = plain.replace(
@@ -200,8 +203,8 @@ def _joint(plain: Graph, node: Node, known: Mapping[str, Any], registry: Registr
     if y not in part.names() or part.captured():
         missing = ", ".join(part.captured()) or y
         raise ConversionError(
-            f"node {node.label!r}: y = {y!r} cannot be made from xs and zs {names} alone; missing: {missing} (a gradient "
-            f"of a gradient is not supported: differentiate the first one with Session.hvp)"
+            f"node {node.label!r}: y = {y!r} cannot be made from xs and zs {names} alone; missing: {missing} (a "
+            f"gradient of a gradient is not supported: differentiate the first one with Session.hvp)"
         )
     found = reverse(part, registry, [y], list(xs), keep_outputs=False, seed_ones=True)
     gradients = [found.gradients[x] for x in xs]
@@ -234,7 +237,7 @@ def _renaming(joint: Graph, node: Node, names: list[str], plain: Graph, scope: N
 
 def _renamed(node: Node, renaming: Mapping[str, str]) -> Node:
     return Node(
-        node.op_type, [renaming.get(i, i) for i in node.inputs], [renaming.get(o, o) for o in node.outputs],
+        node.op_type, tuple(renaming.get(i, i) for i in node.inputs), tuple(renaming.get(o, o) for o in node.outputs),
         node.attributes, node.domain, node.name,
     )  # fmt: skip
 

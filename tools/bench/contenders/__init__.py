@@ -1,0 +1,24 @@
+"""The contenders: one module each, imported only in the contender's own worker process.
+
+A contender module has ``version() -> str``, ``set_threads(n)`` and ``prepare(task, folder) -> run``: the work of a
+task as a function without arguments, whose results (losses, outputs) all contenders must agree on. It raises
+`Unable` for a task that it cannot do.
+"""
+
+from __future__ import annotations
+
+
+class Unable(Exception):
+    """The contender cannot do this task; the message says why."""
+
+
+MODULES = {
+    "graphrt": "ours",
+    "torch": "torch_eager",
+    "torch.compile": "torch_compiled",
+    "jax": "jax_jit",
+    "onnxruntime": "ort",
+    "onnxruntime-training": "ort_training",
+    "autograd": "hips",
+}
+"""Contender to its module here; the first is the one that the others are compared to."""

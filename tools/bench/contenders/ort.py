@@ -1,0 +1,64 @@
+"""ONNX Runtime: inference of the same graph, written as an .onnx file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from ..rows import ROWS
+from . import Unable
+
+
+def version() -> str:
+    """The version."""
+    return str(ort.__version__)
+
+
+def set_threads(n: int) -> None:
+    """Remembered for the sessions to come."""
+    os.environ["BENCH_THREADS"] = str(n)
+
+
+def options() -> Any:
+    """Session options: all optimizations, the wanted number of threads, only errors are logged."""
+    made = ort.SessionOptions()
+    made.log_severity_level, made.inter_op_num_threads = 3, 1
+    made.intra_op_num_threads = int(os.environ.get("BENCH_THREADS", "1"))
+    return made
+
+
+def prepare(task: str, folder: Path) -> Callable[[], Any]:
+    """The work of a task, see `tools.bench.contenders`."""
+    kind, _, name = task.partition("/")
+    if kind == "plan":
+        return _plan(folder / f"wide-{name}.onnx")
+    if kind not in ("infer", "model-infer"):
+        raise Unable("it only predicts")
+    path = folder / (f"row-{name}.onnx" if kind == "infer" else f"{name}.onnx")
+    if not path.exists():
+        raise Unable("the model was not exported")
+    session = ort.InferenceSession(str(path), options(), providers=["CPUExecutionProvider"])
+    if kind == "infer":
+        batch = ROWS[name].batch()
+    else:
+        with np.load(folder / f"{name}.npz") as data:
+            batch = dict(data)
+    feeds = {i.name: batch[i.name] for i in session.get_inputs()}
+    return lambda: session.run(["logits"], feeds)[0]
+
+
+def _plan(path: Path) -> Callable[[], Any]:
+    if not path.exists():
+        raise Unable("the model was not exported")
+    feeds = {"x": np.full(4, 0.1, np.float32)}
+
+    def run() -> Any:
+        session = ort.InferenceSession(str(path), options(), providers=["CPUExecutionProvider"])
+        return session.run(None, feeds)[0]
+
+    return run
