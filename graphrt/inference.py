@@ -58,15 +58,17 @@ def infer(
         order: positions of the nodes in topological order, where the caller has it.
         on_error: called with the node and the error instead of raising.
         fold_floats: whether initializers of float type count as constants (they do not where they are trained).
-        trust_declared: whether declared types of inner values count where nothing is inferred. Files often
-            declare them loosely, so a plan does not build on them.
+        trust_declared: whether declared shapes of inner values count where nothing is inferred. Files often
+            declare them loosely, so plans and derivatives build on the declared element types alone.
 
     Raises:
         TypeInferenceError: the types of a node's inputs do not fit its op; shows the node in the listing.
         UnknownOpError: only through ``on_error``; otherwise unknown ops are passed over.
     """
     known = Inferred(dict(outer.types), dict(outer.constants)) if outer else Inferred()
-    declared = graph.declared_types() if trust_declared else {}
+    declared = graph.declared_types()
+    if not trust_declared:
+        declared = {k: TensorType(t.dtype) if isinstance(t, TensorType) else t for k, t in declared.items()}
     overridable = set(graph.input_names) | set(graph.state_updates)
     for name, array in graph.initializers.items():
         known.types[name] = TensorType.of(array)

@@ -335,6 +335,11 @@ class Op:
             NotDifferentiableError: the input has no rule.
         """
         rule = self._vjp.get(name) or self._derivative.get(name)
+        if rule is None and "." in self.op_type:
+            raise NotDifferentiableError(
+                f"{self.qualified_name} is a derivative rule: reverse over reverse has no rules; take the second "
+                f"derivative forward over reverse, as Session.hvp does"
+            )
         if rule is None:
             raise NotDifferentiableError(
                 f"op {self.qualified_name} (version {self.version}) has no derivative rule for input {name!r}"

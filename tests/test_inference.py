@@ -139,7 +139,7 @@ def test_declared_types_help_where_nothing_is_inferred():
         value_info={"y": declared},
     )
     assert infer(graph, registry).type("y") == declared
-    assert infer(graph, registry, trust_declared=False).type("y") == UNKNOWN
+    assert infer(graph, registry, trust_declared=False).type("y") == TensorType(F)
 
 
 @pytest.mark.parametrize(

@@ -46,11 +46,14 @@ def main(arguments: list[str] | None = None) -> int:
     subjects = {s.key: s for s in all_subjects() if re.search(options.only, s.key)}
     started = time.monotonic()
     results: list[Result] = []
+    crashed = []
     run = run_all(lambda key: _run(subjects[key], options), list(subjects), options.jobs, options.limit)
-    for done, (key, found, reason) in enumerate(run, 1):
-        results += found if found is not None else [_result(subjects[key], "crash", reason)]
+    for done, (key, found, _) in enumerate(run, 1):
+        results += found or ()
+        crashed += [key] if found is None else []
         if sys.stderr.isatty():
             print(f"\r{done}/{len(subjects)} {key:<60.60}", end="", file=sys.stderr)
+    results += _one_by_one({key: subjects[key] for key in crashed}, options)
     if options.results:
         options.results.write_text("".join(json.dumps(r) + "\n" for r in results))
     _print_report(results, options)
@@ -87,17 +90,40 @@ def _run(subject: Subject, options: argparse.Namespace) -> list[Result]:
     return found
 
 
+def _one_by_one(subjects: dict[str, Subject], options: argparse.Namespace) -> list[Result]:
+    """The results of versions with a model that ends the process, each model in a process that may end."""
+    models = {
+        (key, i): (s, t) for key, s in subjects.items() for i, t in enumerate(trials(s, options.seed, options.rounds))
+    }
+
+    def run(with_peer: bool, items: list[Any]) -> dict[Any, Result | None]:
+        return {
+            item: found
+            for item, found, _ in run_all(
+                lambda item: _try(*models[item], options.gradients, with_peer), items, options.jobs, options.limit
+            )
+        }
+
+    found = run(True, list(models))
+    alone = run(False, [item for item, result in found.items() if result is None])
+    return [
+        result or alone[item] or _result(models[item][0], "crash", "", models[item][1])
+        for item, result in found.items()
+    ]
+
+
 def _result(subject: Subject, status: str, detail: str = "", trial: Trial | None = None, gradient: str = "") -> Result:
     what = trial.describe(subject) if trial else subject.key
     return {"op": subject.name, "status": status, "detail": detail, "what": what, "gradient": gradient}
 
 
-def _try(subject: Subject, trial: Trial, with_gradients: bool) -> Result:
+def _try(subject: Subject, trial: Trial, with_gradients: bool, with_peer: bool = True) -> Result:
     model, feeds = model_of(subject, trial)
     problem = is_valid(model)
     if problem:
         return _result(subject, "invalid", problem, trial)
-    status, detail = _judge(subject, trial, ours(model, feeds), onnx_runtime(model, feeds), model, feeds)
+    peer = onnx_runtime(model, feeds) if with_peer else Outcome(error="ONNX Runtime ends the process")
+    status, detail = _judge(subject, trial, ours(model, feeds), peer, model, feeds)
     result = _result(subject, status, detail, trial)
     if with_gradients and status not in ("refused", "differ"):
         try:

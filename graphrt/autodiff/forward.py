@@ -63,7 +63,7 @@ def forward(
     """
     dag = dependency_graph(graph)
     order = schedule(graph, dag)
-    known = infer(graph, registry, order=order) if inferred is None else inferred
+    known = infer(graph, registry, order=order, trust_declared=False) if inferred is None else inferred
     check_names(graph, known, of, wrt)
     active = between(graph, wrt, of, dag)
     kept = [*graph.output_names, *of] if keep_outputs else of

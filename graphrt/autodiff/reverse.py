@@ -68,7 +68,7 @@ def reverse(
     """
     dag = dependency_graph(graph)
     order = schedule(graph, dag)
-    known = infer(graph, registry, order=order) if inferred is None else inferred
+    known = infer(graph, registry, order=order, trust_declared=False) if inferred is None else inferred
     check_names(graph, known, of, wrt)
     active = between(graph, wrt, of, dag)
     outputs = [*graph.output_names, *(o for o in of if o not in graph.output_names)] if keep_outputs else list(of)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from graphrt.errors import ExecutionError, GraphrtError, NonFiniteError, NotDifferentiableError, PluginError
+from graphrt.inference import Inferred
 from graphrt.ir import Graph, Node, format_neighborhood
 from graphrt.types import TensorType, ValueType, numpy_dtype
 
@@ -58,7 +59,7 @@ class Plan:
         feeds: value name to slot, for inputs and initializers the steps read.
         fetches: output name to slot.
         updates: initializer to the slot of its next value.
-        types: what is known of each value.
+        known: what is known of each value.
     """
 
     graph: Graph
@@ -67,7 +68,12 @@ class Plan:
     feeds: dict[str, int]
     fetches: dict[str, int]
     updates: dict[str, int]
-    types: Mapping[str, ValueType]
+    known: Inferred
+
+    @property
+    def types(self) -> Mapping[str, ValueType]:
+        """The type of each value, as far as known."""
+        return self.known.types
 
 
 Watch = Callable[[Plan, Step, list[Any]], None]

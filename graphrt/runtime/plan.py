@@ -90,7 +90,7 @@ class _Planner:
         fetches = {o: self.slot(o) for o in graph.output_names}
         updates = {k: self.slot(v) for k, v in graph.state_updates.items()}
         feeds = {n: s for n, s in self.slot_of.items() if n in leaves and self.slots[s] is None}
-        return Plan(graph, steps, self.slots, feeds, fetches, updates, self.known.types)
+        return Plan(graph, steps, self.slots, feeds, fetches, updates, self.known)
 
     def _check_defined(self, nodes: Sequence[Node], defined: set[str]) -> None:
         for node in nodes:

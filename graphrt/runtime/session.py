@@ -12,6 +12,7 @@ import numpy as np
 from graphrt.autodiff import forward, reverse
 from graphrt.autodiff.linearize import split_at
 from graphrt.errors import InputError
+from graphrt.inference import Inferred
 from graphrt.ir import Graph, Value
 from graphrt.ir.dag import schedule
 from graphrt.manager import get_registry
@@ -150,7 +151,9 @@ class Session:
         joint = self._derived(key, lambda: reverse(self.graph, self.registry, values, names, keep_outputs=False))
         split = self._derived((*key, "split"), lambda: split_at(joint.graph, tuple(joint.seeds.values())))
         now = self._now()
-        early = self._run((*key, "first"), split.first, check_feeds(self.graph, inputs or {}))
+        feeds = check_feeds(self.graph, inputs or {})
+        early = self._run((*key, "first"), split.first, feeds)
+        known = self._plan((*key, "first"), split.first, feeds).known
         residuals = {r: early[r] for r in split.residuals}
         outputs = {o: _copied(early[o]) if o in residuals else early[o] for o in values}
 
@@ -160,7 +163,7 @@ class Session:
                 s: np.zeros_like(outputs[o]) if o not in cotangents else np.asarray(cotangents[o], outputs[o].dtype)
                 for o, s in joint.seeds.items()
             }
-            late = self._run((*key, "second"), split.second, residuals | seeds, now)
+            late = self._run((*key, "second", signature(feeds)), split.second, residuals | seeds, now, known)
             return {w: late[g] if g in late else _copied(early[g]) for w, g in joint.gradients.items()}
 
         return outputs, pullback
@@ -282,16 +285,22 @@ class Session:
     def _feeds(self, key: Any, inputs: Mapping[str, Any] | None) -> Arrays:
         """The inputs, checked; what has the signature of an earlier run is known to be right."""
         given = inputs or {}
-        if (key, signature(given)) in self._plans and all(isinstance(x, np.ndarray) for x in given.values()):
+        if (key, signature(given)) in self._plans and all(type(x) is np.ndarray for x in given.values()):
             return dict(given)
         return check_feeds(self.graph, given)
 
     def _now(self) -> _Moment:
         return _Moment(self.step, dict(self.parameters))
 
-    def _run(self, key: Any, graph: Graph, feeds: Arrays, at: _Moment | None = None) -> Arrays:
-        """Runs a graph made from the session's own; with ``at``, as it was then, and nothing is changed by it."""
-        plan = self._plan(key, graph, feeds)
+    def _run(
+        self, key: Any, graph: Graph, feeds: Arrays, at: _Moment | None = None, outer: Inferred | None = None
+    ) -> Arrays:
+        """Runs a graph made from the session's own.
+
+        With ``at``, as it was then, and nothing is changed by it; ``outer`` is what is known of values that were
+        computed before.
+        """
+        plan = self._plan(key, graph, feeds, outer)
         now = at or _Moment(self.step, self.parameters)
         context = RunContext(self.seed, now.step, self.worker, watch_with(self.observers))
         given = {n: _lent(feeds[n] if n in feeds else now.weights[n]) for n in plan.feeds}
@@ -302,11 +311,13 @@ class Session:
             self.parameters.update((n, _frozen(_owned(slots[slot], taken))) for n, slot in plan.updates.items())
         return {name: _owned(slots[slot], taken) for name, slot in plan.fetches.items()}
 
-    def _plan(self, key: Any, graph: Graph, feeds: Arrays) -> Plan:
+    def _plan(self, key: Any, graph: Graph, feeds: Arrays, outer: Inferred | None = None) -> Plan:
         signed = (key, signature(feeds))
         plan = self._plans.get(signed)
         if plan is None:
-            plan = self._plans[signed] = make_plan(graph, self.registry, inputs=types_of(graph, feeds))
+            plan = self._plans[signed] = make_plan(
+                graph, self.registry, inputs=types_of(graph, feeds), outer=outer
+            )
             if len(self._plans) > PLANS:
                 self._plans.popitem(last=False)
         else:

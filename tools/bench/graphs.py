@@ -14,7 +14,7 @@ from graphrt.optim import Adam
 from graphrt.train.step import split_step, training_graph
 from graphrt.types import TensorType
 
-from .rows import CLASSES, Arrays, Row, adam_arrays
+from .rows import CLASSES, FACTOR, SHIFT, Arrays, Row, adam_arrays
 
 OPSET = 20
 Weights = dict[str, BuilderValue]
@@ -96,10 +96,10 @@ _BODIES: dict[str, Callable[[GraphBuilder, Any, Weights, Row], Any]] = {
 
 
 def make_chain(length: int = 1000) -> Graph:
-    """A chain of scalar ops, float64: ``x = sin(x)``, ``x = x * 0.9``, ``x = x + 0.1``, ``x = tanh(x)`` and again."""
+    """A chain of scalar ops, float64: sin, times FACTOR, plus SHIFT, tanh, and again."""
     b = GraphBuilder("chain", dtype="float64", opset=OPSET)
     x: Any = b.input("x", "float64", [])
-    factor, shift = b.constant(np.float64(0.9)), b.constant(np.float64(0.1))
+    factor, shift = b.constant(np.float64(FACTOR)), b.constant(np.float64(SHIFT))
     for i in range(length):
         x = _link(b, x, i, factor, shift)
     b.output(x, "y", TensorType("float64", ()))

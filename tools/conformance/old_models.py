@@ -167,7 +167,7 @@ def _declared(name: str, value: Any) -> ValueInfoProto:
 def type_of(value: Any) -> ValueType:
     """The type of an array, list or dictionary."""
     if isinstance(value, list):
-        return SequenceType(type_of(value[0]) if value else TensorType("float32"))
+        return SequenceType(TensorType(TensorType.of(value[0]).dtype if value else "float32"))
     if isinstance(value, dict):
         key, entry = next(iter(value.items()))
         return MapType("string" if isinstance(key, str) else "int64", TensorType.of(np.asarray(entry)))
@@ -183,6 +183,11 @@ def _attribute(subject: Subject, name: str, value: Any) -> AttributeProto:
         return helper.make_attribute(name, type_to_onnx(value), attr_type=_A.TYPE_PROTO)
     if kind.name == "TENSOR":
         return helper.make_attribute(name, tensor_of(np.asarray(value)), attr_type=_A.TENSOR)
+    if kind.name == "SPARSE_TENSOR":
+        at = np.flatnonzero(value)
+        values, places = tensor_of(value.ravel()[at], "values"), tensor_of(at, "places")
+        sparse = helper.make_sparse_tensor(values, places, list(value.shape))
+        return helper.make_attribute(name, sparse, attr_type=_A.SPARSE_TENSOR)
     if kind.name in ("INT", "FLOAT"):
         value = (int if kind.name == "INT" else float)(value)
     if kind.name in ("INTS", "FLOATS"):

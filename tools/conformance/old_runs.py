@@ -130,7 +130,7 @@ def _nested_difference(got: Any, expected: Any, is_random: bool) -> str:
 def _value_difference(a: Any, b: Any) -> str:
     rtol, atol = TOLERANCES.get(dtype_name(a.dtype), (0.0, 0.0)) if a.dtype.kind != "O" else (0.0, 0.0)
     if not rtol:
-        off = np.asarray(a != b)
+        off = np.asarray((a != b) & ~((a != a) & (b != b)))
     else:
         wide = np.complex128 if a.dtype.kind == "c" else np.float64
         x, y = a.astype(wide), b.astype(wide)

@@ -88,7 +88,8 @@ def _legal(subject: Subject, trial: Trial) -> Trial | None:
         return None
     if "hidden_size" in schema.attributes and len(inputs) > 2:
         attributes.setdefault("hidden_size", inputs[2].shape[-1])  # ONNX Runtime demands it
-    return replace(trial, inputs=inputs, attributes=attributes)
+    constants = frozenset(i for i in trial.constants if i < len(inputs) and inputs[i] is not None)
+    return replace(trial, inputs=inputs, attributes=attributes, constants=constants)
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -239,7 +240,7 @@ def _change_attribute(subject: Subject, trial: Trial, pool: dict[str, list[Any]]
         choices += [0, 1]
     if spec.type.name == "INT" and "axis" in name:
         rank = max((np.ndim(x) for x in trial.inputs if isinstance(x, np.ndarray)), default=1)
-        choices += range(-rank, rank + 1)
+        choices += range(-rank, rank)
     if spec.type.name == "FLOAT":
         choices = [*choices, round(float(rng.uniform(0.05, 1.5)), 3)]
     if choices:

@@ -49,7 +49,7 @@ def _to_ort(value: Any) -> Any:
 
     if not _is_special(value):
         return ort.OrtValue.ortvalue_from_numpy(value)
-    bits = np.ascontiguousarray(value).view(np.uint16 if value.dtype.itemsize == 2 else np.uint8)
+    bits = np.array(value, order="C").view(np.uint16 if value.dtype.itemsize == 2 else np.uint8)  # 0-d stays 0-d
     return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, ONNX_DTYPE[dtype_name(value.dtype)])
 
 

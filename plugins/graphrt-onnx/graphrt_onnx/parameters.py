@@ -6,12 +6,15 @@ After this, a float initializer of the graph that is no running statistic is a p
 - a float initializer that is no weight (a scalar operand, an exponent, a bound, a scale of a resize, …) becomes a
   Constant node, with its name; export turns it back;
 - an initializer that is also an input is a parameter where the format demanded the input (before IR version 4), or
-  where every initializer of the model is listed so and it is used as a weight; export lists it again.
+  where every initializer of the model is listed so and it is used as a weight; export lists it again;
+- weights of zeros or of ones that PyTorch's exporter wrote once, because they are equal as long as nothing is trained,
+  become separate initializers again, each with its name.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -29,11 +32,19 @@ from graphrt_onnx.tensors import Array
 KIND = "pkg.torch.export.graph_signature.InputSpec.kind"
 """Where PyTorch's exporter notes whether an initializer was a PARAMETER, a BUFFER or a constant."""
 
+FOLDED = "pkg.onnxscript.optimizer.folded_from"
+"""Where PyTorch's optimizer notes which values it computed an initializer from: a text such as ``['arange', 'w']``."""
+
+_MADE_UP = frozenset(["arange", "eye", "full", "linspace", "ones", "scalar_tensor", "zeros"])
+"""Ops that begin a computation, as PyTorch's exporter names their values (``arange``, ``arange_1``, …)."""
+_NORMALIZATIONS = frozenset(["InstanceNormalization", "GroupNormalization"])
+
 _DOMAINS = frozenset({"", "ai.onnx.ml", "ai.onnx.preview.training", "ai.onnx.training", "com.microsoft"})
 
 
 def sort_out_weights(graph: Graph, registry: Registry, model: ModelProto, notes: Notes) -> Graph:
     """Applies the rules of this module to a graph as it was read."""
+    graph = _untied(graph)
     roles = roles_of(graph, registry)
     inputs = _true_inputs(graph, roles, model.ir_version)
     graph = graph.replace(inputs=tuple(v for v in graph.inputs if v.name in inputs))
@@ -42,7 +53,8 @@ def sort_out_weights(graph: Graph, registry: Registry, model: ModelProto, notes:
     )
     raised = _raise_constants(graph, roles, Role.OPERAND if in_nodes_only else Role.WEIGHT)
     graph, roles = raised, roles if raised is graph else roles_of(raised, registry)
-    demoted = [k for k, a in graph.initializers.items() if k not in inputs and _is_constant(k, a, roles, notes)]
+    judge = _Judge(graph, roles, notes)
+    demoted = [k for k, a in graph.initializers.items() if k not in inputs and judge.is_constant(k, a)]
     layout = _layout(graph, notes, demoted, model)
     constants = tuple(Node("Constant", (), (k,), {"value": graph.initializers[k]}) for k in demoted)
     kept = {k: a for k, a in graph.initializers.items() if k not in set(demoted)}
@@ -65,17 +77,59 @@ def _is_float(array: Array) -> bool:
     return DTYPES[dtype_name(array.dtype)].kind in "fc"
 
 
-def _is_constant(name: str, array: Array, roles: Mapping[str, Role], notes: Notes) -> bool:
-    """Whether a float initializer is not to be trained and is no running statistic either."""
-    if not _is_float(array):
-        return False
-    role = roles.get(name, Role.UNUSED)
-    if role is Role.STATISTIC:
-        return False
-    kind = notes.property(name, KIND)
-    if kind:
-        return kind != "PARAMETER"
-    return role < Role.OPERAND or (role is Role.OPERAND and array.size <= 1) or _is_mask(array)
+def _is_uniform(array: Array) -> bool:
+    """Whether all its numbers are equal: it cannot be told from a placeholder, or from another of its shape."""
+    return bool(array.size and (array == array.flat[0]).all())
+
+
+def _untied(graph: Graph) -> Graph:
+    """Gives every Identity of a uniform initializer an initializer of its own; what is tied for good is not uniform."""
+    given = graph.initializers
+    copies = {
+        n.outputs[0]: given[n.inputs[0]]
+        for n in graph.nodes
+        if n.op_type == "Identity" and not n.domain and n.inputs[0] in given and n.outputs[0] not in graph.output_names
+        if n.inputs[0] not in graph.input_names and _is_float(given[n.inputs[0]]) and _is_uniform(given[n.inputs[0]])
+    }
+    if not copies:
+        return graph
+    nodes = tuple(n for n in graph.nodes if not (n.outputs and n.outputs[0] in copies))
+    info = {k: v for k, v in graph.value_info.items() if k not in copies}
+    return graph.replace(nodes=nodes, initializers={**given, **copies}, value_info=info)
+
+
+class _Judge:
+    """Tells which float initializers are neither to be trained nor running statistics."""
+
+    def __init__(self, graph: Graph, roles: Mapping[str, Role], notes: Notes):
+        self.roles, self.notes = roles, notes
+        self.kinds_noted = any(notes.property(k, KIND) for k in graph.initializers)
+        readers = [(name, n.op_type) for n in graph.nodes for name in n.free_inputs()]
+        others = {name for name, op_type in readers if op_type not in _NORMALIZATIONS}
+        self.only_normalize = {name for name, _ in readers} - others
+
+    def is_constant(self, name: str, array: Array) -> bool:
+        """Whether this one is."""
+        if not _is_float(array):
+            return False
+        role = self.roles.get(name, Role.UNUSED)
+        if role is Role.STATISTIC:
+            return False
+        kind = self.notes.property(name, KIND)
+        if kind:
+            return kind != "PARAMETER"
+        if self.kinds_noted and (array.ndim == 0 or self._is_placeholder(name, array) or self._is_made_up(name)):
+            return True
+        return role < Role.OPERAND or (role is Role.OPERAND and array.size <= 1) or _is_mask(array)
+
+    def _is_placeholder(self, name: str, array: Array) -> bool:
+        """A scale of ones or a bias of zeros, for a normalization that has none."""
+        return name in self.only_normalize and _is_uniform(array)
+
+    def _is_made_up(self, name: str) -> bool:
+        """It was computed when the model was exported, and not from a parameter of a layer."""
+        sources = re.findall(r"'([^']+)'", self.notes.property(name, FOLDED))
+        return not any("." in s for s in sources) and any(re.sub(r"_\d+$", "", s) in _MADE_UP for s in sources)
 
 
 def _is_mask(array: Array) -> bool:
@@ -106,13 +160,20 @@ def _raise_constants(graph: Graph, roles: Mapping[str, Role], least: Role) -> Gr
     Args:
         graph: the outermost graph.
         roles: of its values.
-        least: the role from which on a tensor of several elements counts as a weight.
+        least: the role from which on a tensor of several elements counts as a weight. Where the model keeps its
+            weights in initializers (``Role.WEIGHT``), a uniform constant is a placeholder, such as the scale of a
+            normalization that has none.
     """
     mover = _Mover(graph)
     nodes = []
     for node in graph.nodes:
         value = None if node.outputs and node.outputs[0] in graph.output_names else _constant(node)
-        if value is not None and value.size > 1 and roles.get(node.outputs[0], Role.UNUSED) >= least:
+        if (
+            value is not None
+            and value.size > 1
+            and roles.get(node.outputs[0], Role.UNUSED) >= least
+            and (least is Role.OPERAND or not _is_uniform(value))
+        ):
             mover.raised[node.outputs[0]] = value
         else:
             nodes.append(mover.node(node))

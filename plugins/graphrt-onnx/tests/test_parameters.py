@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx.parser
 from graphrt_onnx import from_onnx, to_onnx
-from graphrt_onnx.parameters import KIND
+from graphrt_onnx.parameters import FOLDED, KIND
 from onnx import helper, numpy_helper
 
 import graphrt as gr
@@ -123,3 +123,35 @@ def test_masks_are_constants_and_tokens_are_weights():
         w=f32(3, 3), mask=np.array([[0, -np.inf, 0]], "f"), token=f32(3),
     )  # fmt: skip
     assert gr.Session(from_onnx(m)).trainable() == ("w", "token")
+
+
+def test_a_constant_of_ones_is_a_placeholder_beside_weights_in_initializers():
+    m = model(
+        "(float[n,2,4] x) => (float[n,2,4] y) { one = Constant <value = float[2] {1, 1}> ()"
+        "  zero = Constant <value = float[2] {0, 0}> ()  s = InstanceNormalization (x, one, zero)  y = Mul (s, w) }",
+        w=f32(4),
+    )
+    assert gr.Session(from_onnx(m)).trainable() == ("w",)
+
+
+def test_weights_written_once_because_they_were_equal_are_untied():
+    m = model(
+        "(float[n,2] x) => (float[n,2] y) { v = Identity (scale)  m = Identity (bias)  b = Identity (tied)"
+        "  s = BatchNormalization (x, scale, bias, m, v)  t = MatMul (s, tied)  y = MatMul (t, b) }",
+        scale=np.ones(2, "f"), bias=np.zeros(2, "f"), tied=f32(2, 2),
+    )  # fmt: skip
+    session = gr.Session(from_onnx(m), mode="train")
+    assert set(session.trainable()) == {"scale", "bias", "tied"}
+    assert set(session.graph.state_updates) == {"m", "v"}
+
+
+def test_what_the_exporter_computed_from_nothing_is_a_constant_where_it_notes_the_kinds():
+    m = model(
+        "(float[n,3] x) => (float[n,3] y) { a = Mul (x, mask)  b = Add (a, rows)  y = Mul (b, w) }",
+        w=f32(3), mask=f32(3), rows=f32(3),
+    )  # fmt: skip
+    notes = {"w": (KIND, "PARAMETER"), "mask": (FOLDED, "['arange_1', 'val_2']"), "rows": (FOLDED, "['arange', 'p.weight']")}
+    for name, (key, value) in notes.items():
+        m.graph.value_info.append(helper.make_tensor_value_info(name, 1, None))
+        m.graph.value_info[-1].metadata_props.add(key=key, value=value)
+    assert set(gr.Session(from_onnx(m)).trainable()) == {"w", "rows"}

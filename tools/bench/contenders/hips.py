@@ -11,7 +11,7 @@ import autograd.numpy as np
 import numpy
 from autograd import value_and_grad
 
-from ..rows import MOMENTUM, ROWS, Row
+from ..rows import FACTOR, MOMENTUM, ROWS, SHIFT, Row
 from . import Unable
 
 
@@ -37,7 +37,7 @@ def prepare(task: str, folder: Path) -> Callable[[], Any]:
 def _chain() -> Callable[[], Any]:
     def f(y: Any) -> Any:
         for _ in range(250):
-            y = np.tanh(np.sin(y) * 0.9 + 0.1)
+            y = np.tanh(np.sin(y) * FACTOR + SHIFT)
         return y
 
     run = value_and_grad(f)

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..rows import MOMENTUM, ROWS, adam_arrays
+from ..rows import FACTOR, MOMENTUM, ROWS, SHIFT, adam_arrays
 from . import Unable
 from .jax_rows import forward
 
@@ -74,7 +74,7 @@ def _infer(name: str) -> Callable[[], Any]:
 def _chain(name: str) -> Callable[[], Any]:
     def f(y: Any) -> Any:
         for _ in range(250):
-            y = jnp.tanh(jnp.sin(y) * 0.9 + 0.1)
+            y = jnp.tanh(jnp.sin(y) * FACTOR + SHIFT)
         return y
 
     jitted, x = jax.jit(jax.value_and_grad(f)), jnp.asarray(0.5, jnp.float64)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..rows import MOMENTUM, ROWS, adam_arrays
+from ..rows import FACTOR, MOMENTUM, ROWS, SHIFT, adam_arrays
 from ..torch_models import make_model
 from . import Unable
 from .torch_rows import RowModule
@@ -84,7 +84,7 @@ def _chain(folder: Path) -> Callable[[], Any]:
     def run() -> list[float]:
         y = x
         for _ in range(250):
-            y = torch.tanh(torch.sin(y) * 0.9 + 0.1)
+            y = torch.tanh(torch.sin(y) * FACTOR + SHIFT)
         (gradient,) = torch.autograd.grad(y, x)
         return [y.item(), gradient.item()]
 

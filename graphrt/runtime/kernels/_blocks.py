@@ -1,0 +1,62 @@
+"""Work on large arrays in pieces that stay in the second-level cache, so that each pass but the first finds its data there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from graphrt.op import Array
+
+Function = Callable[..., Any]
+BLOCK = 1 << 16
+"""Bytes of one array's piece: half a dozen of them fit in the second-level cache together."""
+
+
+def elementwise(compute: Function, shape: tuple[int, ...], dtype: Any, scratch: int = 0) -> Function:
+    """A function of arrays of one shape, made of one that fills a piece of the result.
+
+    Args:
+        compute: takes a piece of each array, then the piece ``y`` of the result and ``scratch`` more arrays like it,
+            all writable and its own; fills y.
+        shape: of the arrays and the result.
+        dtype: of the result and the scratch arrays.
+        scratch: how many of these.
+    """
+    dtype, size = np.dtype(dtype), math.prod(shape)
+    length = BLOCK // dtype.itemsize
+    if size <= length:
+
+        def whole(*arrays: Array) -> Array:
+            y = np.empty(shape, dtype)
+            compute(*arrays, y, *(np.empty(shape, dtype) for _ in range(scratch)))
+            return y
+
+        return whole
+
+    def in_pieces(*arrays: Array) -> Array:
+        y = np.empty(shape, dtype)
+        flat = [x.reshape(-1) for x in arrays]
+        flat.append(y.reshape(-1))
+        temporary = [np.empty(length, dtype) for _ in range(scratch)]
+        for i in range(0, size, length):
+            parts = [x[i : i + length] for x in flat]
+            if scratch and size - i < length:
+                temporary = [t[: size - i] for t in temporary]
+            compute(*parts, *temporary)
+        return y
+
+    return in_pieces
+
+
+def rows_of(shape: tuple[int, ...], axis: int) -> tuple[int, int]:
+    """(rows, columns) of an array seen as a matrix: the axes before ``axis`` in its rows, the others in its columns."""
+    return math.prod(shape[:axis]), math.prod(shape[axis:])
+
+
+def row_blocks(rows: int, columns: int, itemsize: int) -> list[slice]:
+    """Slices of rows that are one block each."""
+    step = max(1, BLOCK // max(columns * itemsize, 1))
+    return [slice(i, min(i + step, rows)) for i in range(0, rows, step)]

@@ -1,0 +1,110 @@
+"""Softmax and LogSoftmax along the last axis, and their cotangents: blocks of rows, few passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from graphrt.definitions import KernelSite, kernel
+from graphrt.op import Array
+from graphrt.runtime.kernels._blocks import row_blocks, rows_of
+
+Function = Callable[..., Any]
+RowsFunction = Callable[..., None]
+
+_TINY, _HUGE = 1e-15, 1e30
+"""Between these a sum of exponentials is exact to rounding with no maximum subtracted: neither did one that matters
+vanish, nor did one overflow."""
+
+
+def _along_rows(site: KernelSite, compute: RowsFunction, *names: str) -> Function | None:
+    """Applies ``compute(*blocks of rows, block of y)`` to arrays of one shape, where the axis is the last one."""
+    if not site.is_float(*names):
+        return None
+    shape, axis = site.shape(names[0]), site.attributes["axis"]
+    if not shape or axis not in (-1, len(shape) - 1) or any(site.shape(n) != shape for n in names) or 0 in shape:
+        return None
+    dtype = np.dtype(site.inputs[names[0]].dtype)
+    rows, columns = rows_of(shape, len(shape) - 1)
+    blocks = row_blocks(rows, columns, dtype.itemsize)
+    ones = np.ones(columns, dtype)
+
+    def run(*arrays: Array) -> Array:
+        y = np.empty(shape, dtype)
+        matrices = [x.reshape(rows, columns) for x in arrays]
+        matrices.append(y.reshape(rows, columns))
+        for block in blocks:
+            compute(*[m[block] for m in matrices], ones)
+        return y
+
+    return run
+
+
+def _sums(e: Array, ones: Array) -> Array:
+    """The sum of each row, as a product with ones: three times as fast as np.sum on short rows."""
+    return np.matmul(e, ones)[:, None]
+
+
+def _is_safe(sums: Array) -> bool:
+    return bool(np.minimum.reduce(sums, axis=None) > _TINY and np.maximum.reduce(sums, axis=None) < _HUGE)
+
+
+def _softmax(x: Array, y: Array, ones: Array) -> None:
+    np.exp(x, y)
+    sums = _sums(y, ones)
+    if not _is_safe(sums):
+        np.subtract(x, np.maximum.reduce(x, axis=1, keepdims=True), y)
+        np.exp(y, y)
+        sums = _sums(y, ones)
+    np.multiply(y, np.reciprocal(sums, sums), y)
+
+
+def _softmax_cotangent(ct: Array, output: Array, y: Array, ones: Array) -> None:
+    np.subtract(ct, np.vecdot(ct, output)[:, None], y)
+    np.multiply(y, output, y)
+
+
+def _log_softmax(x: Array, y: Array, ones: Array) -> None:
+    np.exp(x, y)
+    sums = _sums(y, ones)
+    if _is_safe(sums):
+        np.subtract(x, np.log(sums, sums), y)
+        return
+    np.subtract(x, np.maximum.reduce(x, axis=1, keepdims=True), y)
+    sums = _sums(np.exp(y), ones)
+    np.subtract(y, np.log(sums, sums), y)
+
+
+def _log_softmax_cotangent(ct: Array, output: Array, y: Array, ones: Array) -> None:
+    np.exp(output, y)
+    np.multiply(y, _sums(ct, ones), y)
+    np.subtract(ct, y, y)
+
+
+@kernel("Softmax")
+def softmax_of_rows(site: KernelSite) -> Function | None:
+    """exp(x) over its sum, blocks of rows; the maximum is looked for only where the sum says that it is needed."""
+    return _along_rows(site, _softmax, "input")
+
+
+@kernel("Softmax.vjp[input]")
+def softmax_cotangent_of_rows(site: KernelSite) -> Function | None:
+    """y (ct - <ct, y>)."""
+    return _along_rows(site, _softmax_cotangent, "ct", "output")
+
+
+@kernel("LogSoftmax")
+def log_softmax_of_rows(site: KernelSite) -> Function | None:
+    """x - log(sum(exp(x))); the maximum is subtracted only where the sum says that it is needed."""
+    return _along_rows(site, _log_softmax, "input")
+
+
+@kernel("LogSoftmax.vjp[input]")
+def log_softmax_cotangent_of_rows(site: KernelSite) -> Function | None:
+    """ct - exp(y) sum(ct)."""
+    return _along_rows(site, _log_softmax_cotangent, "ct", "output")
+
+
+KERNELS = (softmax_of_rows, softmax_cotangent_of_rows, log_softmax_of_rows, log_softmax_cotangent_of_rows)

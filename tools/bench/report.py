@@ -1,0 +1,158 @@
+"""What was found as a table, as JSON, and beside an older file."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .rounds import OURS, Result, Settings
+from .tasks import Task
+
+Tasks = Mapping[str, Mapping[str, Any]]
+
+
+def machine() -> dict[str, Any]:
+    """The processor, how many of it, the system, the Python."""
+    model = platform.processor()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        named = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        model = named[0] if named else model
+    return {
+        "cpu": model, "cpus": os.cpu_count(), "system": platform.platform(), "python": platform.python_version(),
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+    }  # fmt: skip
+
+
+def as_json(tasks: Mapping[str, tuple[Task, dict[str, Result]]], settings: Settings, versions: Any) -> dict[str, Any]:
+    """Everything about a run."""
+    found = {
+        name: {"title": t.title, "group": t.group, "results": {k: r.as_json() for k, r in results.items()}}
+        for name, (t, results) in tasks.items()
+    }
+    for entry in found.values():
+        entry["ratio"] = ratio(entry["results"])
+    return {
+        "machine": machine(),
+        "versions": versions,
+        "settings": {"threads": settings.threads, "rounds": settings.rounds, "seconds": settings.seconds},
+        "tasks": found,
+        "means": means(found),
+    }
+
+
+def ratio(results: Mapping[str, Any]) -> float | None:
+    """The fastest peer's time over ours; None without a peer."""
+    peers = [r["median"] for name, r in results.items() if name != OURS and "median" in r]
+    ours = results.get(OURS, {}).get("median")
+    return min(peers) / ours if peers and ours else None
+
+
+def means(tasks: Tasks) -> dict[str, float]:
+    """Geometric mean of the ratios of each group of tasks."""
+    groups: dict[str, list[float]] = {}
+    for entry in tasks.values():
+        if entry["ratio"]:
+            groups.setdefault(entry["group"], []).append(entry["ratio"])
+    return {g: float(np.exp(np.mean(np.log(r)))) for g, r in groups.items()}
+
+
+def table(report: Mapping[str, Any]) -> Iterator[str]:
+    """The lines of the table, in Markdown."""
+    names = [n for n in report["versions"] if any(n in t["results"] for t in report["tasks"].values())]
+    yield "| task | " + " | ".join(names) + " | ratio |"
+    yield "|---|" + "---:|" * (len(names) + 1)
+    for task in report["tasks"].values():
+        results = task["results"]
+        if not any(n in results for n in names):
+            continue
+        best = min((r["median"] for n, r in results.items() if "median" in r), default=0.0)
+        cells = [_cell(results.get(n, {}), best) for n in names]
+        yield f"| {task['title']} | " + " | ".join(cells) + f" | {_ratio(task['ratio'])} |"
+    yield ""
+    yield from (f"geometric mean, {group}: {mean:.2f}" for group, mean in report["means"].items())
+
+
+def memory_table(report: Mapping[str, Any]) -> Iterator[str]:
+    """Peak memory of the training steps, in MB above the loaded libraries."""
+    for name, task in report["tasks"].items():
+        taken = {n: r["memory"] / 1e6 for n, r in task["results"].items() if "memory" in r}
+        if name.startswith(("train/", "model-train/")) and taken:
+            yield f"{task['title']}: " + ", ".join(f"{n} {mb:.0f} MB" for n, mb in taken.items())
+
+
+def singles(report: Mapping[str, Any]) -> Iterator[str]:
+    """Tasks whose results are programs of their own (start-up)."""
+    for task in report["tasks"].values():
+        if OURS not in task["results"]:
+            yield f"{task['title']}:"
+            yield from (f"  {name}: {_cell(r, 0)}" for name, r in task["results"].items())
+
+
+def troubles(report: Mapping[str, Any]) -> list[str]:
+    """What failed or disagreed."""
+    return [
+        f"{name}: {who}: {r['why']}"
+        for name, task in report["tasks"].items()
+        for who, r in task["results"].items()
+        if r.get("wrong")
+    ]
+
+
+def _cell(result: Mapping[str, Any], best: float) -> str:
+    if "median" not in result:
+        return "failed" if result.get("wrong") else ""
+    spread = (result["high"] - result["low"]) / 2 / result["median"]
+    text = f"{duration(result['median'])} ±{spread:.0%}"
+    return f"**{text}**" if result["median"] == best else text
+
+
+def _ratio(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds with a fitting unit.
+
+    >>> duration(0.00012), duration(0.0345), duration(2.5)
+    ('120 µs', '34.5 ms', '2.5 s')
+    """
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= size or unit == "µs":
+            return f"{seconds / size:.3g} {unit}"
+    return ""
+
+
+def compare(old: Mapping[str, Any], new: Mapping[str, Any], least: float = 0.05) -> Iterator[str]:
+    """Where graphrt has become slower or faster by more than the noise of both runs.
+
+    On the same machine with as many threads, times are compared: the quartiles of the turns must not overlap, and
+    the medians differ by more than ``least``. Otherwise the ratios to the fastest peer are.
+    """
+    alike = old["machine"]["cpu"] == new["machine"]["cpu"] and old["settings"]["threads"] == new["settings"]["threads"]
+    for name, task in new["tasks"].items():
+        before = old["tasks"].get(name, {})
+        a, b = (t.get("results", {}).get(OURS, {}) for t in (before, task))
+        if "median" not in a or "median" not in b:
+            continue
+        noise = _noise(a) + _noise(b)
+        if alike:
+            change = b["median"] / a["median"]
+            clear = b["low"] > a["high"] or b["high"] < a["low"]
+        elif before.get("ratio") and task["ratio"]:
+            change = before["ratio"] / task["ratio"]
+            clear = abs(change - 1) > 2 * noise
+        else:
+            continue
+        if clear and abs(change - 1) > least:
+            verdict = "REGRESSION" if change > 1 else "faster"
+            yield f"{verdict}: {task['title']}: {change:.2f} times the {'time' if alike else 'ratio'} (noise {noise:.0%})"
+
+
+def _noise(result: Mapping[str, Any]) -> float:
+    return float(result["high"] - result["low"]) / 2 / float(result["median"])

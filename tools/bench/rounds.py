@@ -1,0 +1,138 @@
+"""One task, all contenders: they agree on the results first, then they take turns at being timed."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .contenders import Unable
+from .process import Process
+
+RTOL, ATOL = 2e-3, 2e-4
+"""How near results must be to their median over the contenders: relative, and absolute relative to the largest."""
+OURS = "graphrt"
+PAUSE = 0.05  # seconds between turns: until the threads of the one before sleep
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a run is made.
+
+    Attributes:
+        threads: of every contender.
+        rounds: turns of each contender in a task.
+        seconds: of a turn.
+        contenders: their names.
+        folder: for the files of this run.
+    """
+
+    threads: int
+    rounds: int
+    seconds: float
+    contenders: tuple[str, ...]
+    folder: Path
+
+
+@dataclass
+class Result:
+    """What was found for one contender in one task.
+
+    Attributes:
+        turns: median seconds of a call, in each turn.
+        calls: how many were timed.
+        memory: bytes of the process above what it had before the work was made, at most.
+        why: what went wrong, or what the contender cannot do.
+        wrong: whether it failed or disagreed, rather than being unable.
+    """
+
+    turns: list[float] = field(default_factory=list)
+    calls: int = 0
+    memory: int = 0
+    why: str = ""
+    wrong: bool = False
+
+    def median(self) -> float:
+        """Seconds of a call: the median over turns."""
+        return statistics.median(self.turns)
+
+    def quartiles(self) -> tuple[float, float]:
+        """The quarter and three quarters points of the turns."""
+        low, high = np.percentile(self.turns, [25, 75])
+        return float(low), float(high)
+
+    def as_json(self) -> dict[str, Any]:
+        """For the file."""
+        if not self.turns:
+            return {"why": self.why, "wrong": self.wrong}
+        low, high = self.quartiles()
+        return {
+            "median": self.median(), "low": low, "high": high, "turns": self.turns, "calls": self.calls,
+            "memory": self.memory,
+        }  # fmt: skip
+
+
+def run_task(task: str, settings: Settings, check: int) -> dict[str, Result]:
+    """Times a task.
+
+    Args:
+        task: see the contenders' ``prepare``.
+        settings: of the run.
+        check: how many calls must agree before anything is timed.
+
+    Returns:
+        Contender to result.
+    """
+    results = {name: Result() for name in settings.contenders}
+    processes: dict[str, Process] = {}
+    values: dict[str, list[float]] = {}
+    try:
+        for name, result in results.items():
+            try:
+                processes[name] = Process(name, settings.threads, settings.folder)
+                answer = processes[name].ask(do="prepare", task=task, check=check)
+                values[name], result.memory = answer["values"], answer["memory"]
+            except (Unable, RuntimeError) as e:
+                result.why, result.wrong = str(e), not isinstance(e, Unable)
+                if name in processes:
+                    processes.pop(name).close()
+        for name, off in disagreements(values).items():
+            results[name].why, results[name].wrong = f"its results are off by {off:.2g}", True
+            processes.pop(name).close()
+        _take_turns(processes, results, settings)
+    finally:
+        for process in processes.values():
+            process.close()
+    return results
+
+
+def disagreements(values: dict[str, list[float]]) -> dict[str, float]:
+    """The contenders whose values are too far from the median over contenders, and how far.
+
+    >>> disagreements({"a": [1.0, 2.0], "b": [1.0001, 2.0], "c": [1.0, 2.5]})
+    {'c': 0.5}
+    """
+    if len(values) < 2:
+        return {}
+    table = {name: np.array(v) for name, v in values.items()}
+    middle = np.median(np.array(list(table.values())), 0)
+    if len(values) == 2:
+        middle = table.get(OURS, middle)
+    limit = RTOL * np.abs(middle) + ATOL * np.max(np.abs(middle), initial=0)
+    return {n: float(np.max(np.abs(v - middle))) for n, v in table.items() if not np.all(np.abs(v - middle) <= limit)}
+
+
+def _take_turns(processes: dict[str, Process], results: dict[str, Result], settings: Settings) -> None:
+    names: Sequence[str] = list(processes)
+    for turn in range(settings.rounds):
+        for at in range(len(names)):
+            name = names[(at + turn) % len(names)]
+            time.sleep(PAUSE)
+            times = processes[name].ask(do="time", seconds=settings.seconds)["times"]
+            results[name].turns.append(statistics.median(times))
+            results[name].calls += len(times)
