@@ -57,7 +57,7 @@ def check_op(op: Op, *, seed: int = 0, rtol: float = 1e-5, atol: float = 1e-7) -
 
 def dual_fallbacks(op: Op) -> tuple[str, ...]:
     """The differentiable inputs whose JVP is made by running the value function on dual arrays."""
-    declared = {*op._jvp, *op._derivative, *(n for group in op.linear for n in group)}
+    declared = {*op.jvp_rules, *op.derivatives, *(n for group in op.linear for n in group)}
     return tuple(p.name for p in op.inputs if op.is_differentiable(p.name) and p.name not in declared)
 
 

@@ -56,18 +56,18 @@ class Stopwatch:
         return [(k, v / total, round(self.nodes[k] / runs)) for k, v in self.seconds.most_common(6)]
 
 
-def measure(entry: Entry, chosen: list[Variant], folder: Path) -> Times | None:
-    """Times of one model, by the first variant that is not folded and can be exported."""
+def measure(entry: Entry, folder: Path) -> Times | None:
+    """Times of one model, exported with its normalizations as they are."""
     torch.set_num_threads(1)
-    for variant in sorted(chosen, key=lambda v: (v.mode not in ("raw", "keep"), v.exporter)):
-        module = make_module(entry)
-        path = folder / f"{entry.name}-times.onnx"
-        try:
-            export(entry, module, variant, path)
-            return _measure(Subject(entry, module, variant, path))
-        except Exception as e:
-            print(f"{entry.name} {variant}: {type(e).__name__}: {str(e)[:200]}")
-    return None
+    script = "script" in entry.exporters
+    variant = Variant("script", entry.opsets[-1], "keep") if script else Variant("dynamo", None, "eval")
+    module, path = make_module(entry), folder / f"{entry.name}-times.onnx"
+    try:
+        export(entry, module, variant, path)
+    except Exception as e:
+        print(f"{entry.name} {variant}: {type(e).__name__}: {str(e)[:200]}")
+        return None
+    return _measure(Subject(entry, module, variant, path))
 
 
 def _measure(s: Subject) -> Times:

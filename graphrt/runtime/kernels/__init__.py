@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from graphrt.definitions import Kernel
 
-FAMILIES = ("losses", "optimizers", "products")
+FAMILIES = ("elementwise", "losses", "matmul", "optimizers", "products", "softmax")
 """The modules of this folder that define kernels, each in its tuple ``KERNELS``."""
 
 

@@ -60,3 +60,33 @@ def row_blocks(rows: int, columns: int, itemsize: int) -> list[slice]:
     """Slices of rows that are one block each."""
     step = max(1, BLOCK // max(columns * itemsize, 1))
     return [slice(i, min(i + step, rows)) for i in range(0, rows, step)]
+
+
+def for_blas(x: Array) -> Array:
+    """The array, or a copy, as BLAS takes it: the elements of each row (or of each column) next to each other."""
+    rows, columns = x.strides[-2:]
+    n = x.itemsize
+    if (columns == n and rows >= n * x.shape[-1]) or (rows == n and columns >= n * x.shape[-2]):
+        return x
+    return np.ascontiguousarray(x)
+
+
+def summed_to(shape: tuple[int, ...], target: tuple[int, ...], dtype: Any) -> Function | None:
+    """The sum of an array of ``shape`` over the axes along which one of shape ``target`` was broadcast to it.
+
+    Served are no such axes (the array is returned as it is), all of them, and leading ones only; else None.
+    """
+    if shape == target:
+        return lambda x: x
+    if 0 in shape:
+        return None
+    if math.prod(target) == 1:
+        return lambda x: np.add.reduce(x, axis=None).reshape(target)
+    kept = target
+    while kept[0] == 1:
+        kept = kept[1:]
+    if shape[len(shape) - len(kept) :] != kept:
+        return None
+    rows, columns = rows_of(shape, len(shape) - len(kept))
+    ones = np.ones(rows, dtype)  # a product with ones sums the rows at the speed of memory
+    return lambda x: np.matmul(ones, for_blas(x.reshape(rows, columns))).reshape(target)

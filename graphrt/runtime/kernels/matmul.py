@@ -9,6 +9,7 @@ import numpy as np
 
 from graphrt.definitions import KernelSite, kernel
 from graphrt.op import Array
+from graphrt.runtime.kernels._blocks import for_blas
 
 Function = Callable[..., Any]
 
@@ -23,15 +24,6 @@ def _is_stack(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
     return len(a) >= 2 and a[:-2] == b[:-2]
 
 
-def _ready(x: Array) -> Array:
-    """The array as BLAS takes it: the elements of a row, or of a column, next to each other, and each row by itself."""
-    rows, columns = x.strides[-2:]
-    n = x.itemsize
-    if (columns == n and rows >= n * x.shape[-1]) or (rows == n and columns >= n * x.shape[-2]):
-        return x
-    return np.ascontiguousarray(x)
-
-
 @kernel("MatMul")
 def matmul_as_one(site: KernelSite) -> Function | None:
     """``a @ b``; for a matrix b all rows of a in one product."""
@@ -39,13 +31,13 @@ def matmul_as_one(site: KernelSite) -> Function | None:
         return None
     a_shape, b_shape = site.shape("a"), site.shape("b")
     if _is_stack(a_shape, b_shape):
-        return lambda a, b: np.matmul(_ready(a), _ready(b))
+        return lambda a, b: np.matmul(for_blas(a), for_blas(b))
     if not _is_dense(a_shape, b_shape):
         return None
     inner, shape = a_shape[-1], (*a_shape[:-1], b_shape[1])
     if not inner:
         return None
-    return lambda a, b: np.matmul(_ready(a.reshape(-1, inner)), _ready(b)).reshape(shape)
+    return lambda a, b: np.matmul(for_blas(a.reshape(-1, inner)), for_blas(b)).reshape(shape)
 
 
 @kernel("MatMul.vjp[a]")
@@ -55,11 +47,11 @@ def matmul_left_cotangent(site: KernelSite) -> Function | None:
         return None
     shape, b_shape = site.shape("a_like"), site.shape("b")
     if _is_stack(shape, b_shape):
-        return lambda ct, a_like, b: np.matmul(_ready(ct), np.swapaxes(_ready(b), -1, -2))
+        return lambda ct, a_like, b: np.matmul(for_blas(ct), np.swapaxes(for_blas(b), -1, -2))
     if not _is_dense(shape, b_shape) or not b_shape[1]:
         return None
     width = b_shape[1]
-    return lambda ct, a_like, b: np.matmul(_ready(ct.reshape(-1, width)), _ready(b).T).reshape(shape)
+    return lambda ct, a_like, b: np.matmul(for_blas(ct.reshape(-1, width)), for_blas(b).T).reshape(shape)
 
 
 @kernel("MatMul.vjp[b]")
@@ -69,11 +61,11 @@ def matmul_right_cotangent(site: KernelSite) -> Function | None:
         return None
     a_shape, shape = site.shape("a"), site.shape("b_like")
     if _is_stack(a_shape, shape):
-        return lambda ct, a, b_like: np.matmul(np.swapaxes(_ready(a), -1, -2), _ready(ct))
+        return lambda ct, a, b_like: np.matmul(np.swapaxes(for_blas(a), -1, -2), for_blas(ct))
     if not _is_dense(a_shape, shape) or not shape[0] or not shape[1]:
         return None
     inner, width = shape
-    return lambda ct, a, b_like: np.matmul(_ready(a.reshape(-1, inner)).T, _ready(ct.reshape(-1, width)))
+    return lambda ct, a, b_like: np.matmul(for_blas(a.reshape(-1, inner)).T, for_blas(ct.reshape(-1, width)))
 
 
 KERNELS = (matmul_as_one, matmul_left_cotangent, matmul_right_cotangent)
