@@ -181,12 +181,14 @@ def _keeping_dtypes(function: Callable[..., Any], lead: int, single: bool) -> Ca
         made = function(*arrays, **settings)
         new = made if isinstance(made, (tuple, list)) else (made,)
         old = (arrays[0], *arrays[lead:])
-        kept = tuple(
-            x if x is None or o is None or x.dtype == o.dtype else x.astype(o.dtype) for x, o in zip(new, old, strict=True)
-        )
+        kept = tuple(x if o is None else _as_dtype(x, o.dtype) for x, o in zip(new, old, strict=True))
         return kept[0] if single else kept
 
     return update
+
+
+def _as_dtype(x: Array, dtype: np.dtype[Any]) -> Array:
+    return x if x is None or x.dtype == dtype else x.astype(dtype)
 
 
 def _update_examples(rng: np.random.Generator, state: tuple[str, ...], when: Mapping[str, str]) -> Iterator[Any]:

@@ -50,7 +50,8 @@ def decision_boundary(
     axes.contourf(xs, ys, regions, levels=levels, cmap="Pastel1", vmin=-0.5, vmax=8.5)
     for c in range(classes - 1):
         axes.contour(xs, ys, regions == c, levels=[0.5], colors="black", linewidths=0.5)
-    axes.scatter(*points.T, c=labels, cmap="Set1", vmin=-0.5, vmax=8.5, s=12, edgecolors="black", linewidths=0.3)
+    first, second = points.T
+    axes.scatter(first, second, c=labels, cmap="Set1", vmin=-0.5, vmax=8.5, s=12, edgecolors="black", linewidths=0.3)
     axes.set_title(title or graph.name)
     figure.savefig(path)
     return regions

@@ -2,7 +2,7 @@
 
     python tools/onnx_exported_models.py                      # a table: model and export, a column for each check
     python tools/onnx_exported_models.py --only '^(gpt|vit) dynamo'
-    python tools/onnx_exported_models.py --times              # seconds beside ONNX Runtime's and PyTorch's, hot spots
+    python tools/onnx_exported_models.py --times 32           # seconds beside ONNX Runtime's and PyTorch's, hot spots
 
 Needs torch, onnxscript and onnxruntime. Columns: load; check (`graphrt check`); out (outputs against ONNX Runtime and
 PyTorch); params (what is trained is what PyTorch calls parameters); grad and train (gradients in inference and in
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
         folder = options.keep or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         if options.times:
-            print_times([measure(e, folder) for e in ENTRIES if re.search(options.only, e.name)])
+            print_times([measure(e, folder, options.times) for e in ENTRIES if re.search(options.only, e.name)])
             return 0
         found: dict[tuple[str, Variant], Record] = {}
         work = run_all(
@@ -68,7 +68,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     p.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
     p.add_argument("--limit", type=float, default=120, help="seconds for one file (default: 120)")
     p.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the exported files there")
-    p.add_argument("--times", action="store_true", help="measure instead")
+    p.add_argument("--times", type=int, metavar="BATCH", help="measure instead, at this batch size")
     p.add_argument("--columns", type=lambda t: t.split(","), default=list(COLUMNS), help="only these, by commas")
     return p.parse_args(arguments)
 

@@ -134,7 +134,7 @@ class GraphBuilder:
     def constant(self, array: Any, dtype: str | None = None, name: str = "constant") -> BuilderValue:
         """Adds a ``Constant`` node: an array that belongs to the model's meaning and is never trained."""
         a = np.asarray(array)
-        if dtype is not None or a.dtype.kind == "f" and not isinstance(array, (np.ndarray, np.generic)):
+        if dtype is not None or (a.dtype.kind == "f" and not isinstance(array, (np.ndarray, np.generic))):
             a = a.astype(numpy_dtype(dtype or self.dtype))
         made: BuilderValue = self.op("Constant", name=name, value=a)
         return BuilderValue(self, made.name, dtype_name(a.dtype))

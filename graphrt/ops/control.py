@@ -25,7 +25,8 @@ def if_(cond: Array, *, then_branch: Graph, else_branch: Graph) -> tuple[Any, ..
     The branches have no inputs and read outer values by name. Derivative: that of the branch taken; none for
     cond. (ONNX operator spec)
     """
-    return _branch(cond, then_branch, else_branch)()
+    outputs: tuple[Any, ...] = _branch(cond, then_branch, else_branch)()
+    return outputs
 
 
 @if_.body_vjp
@@ -37,7 +38,8 @@ def _(cts: Sequence[Array], inputs: Sequence[Array], *, then_branch: Any, else_b
 
 @if_.body_jvp
 def _(dots: Sequence[Array], inputs: Sequence[Array], *, then_branch: Any, else_branch: Any) -> tuple[Any, ...]:
-    return _branch(inputs[0], then_branch, else_branch).jvp((), ())[1]
+    tangents: tuple[Any, ...] = _branch(inputs[0], then_branch, else_branch).jvp((), ())[1]
+    return tangents
 
 
 def _branch(cond: Array, then_branch: Any, else_branch: Any) -> Any:
@@ -185,7 +187,8 @@ class _ScanSetup:
         lengths = {x.shape[a] for x, a in zip(arrays, self.in_axes, strict=True)}
         if len(lengths) != 1:
             raise ValueError(f"the scan inputs have different lengths along their scan axes: {sorted(lengths)}")
-        steps = zip(*(self._rows(x, a, b) for x, a, b in zip(arrays, self.in_axes, self.in_back, strict=True)), strict=True)
+        rows = (self._rows(x, a, b) for x, a, b in zip(arrays, self.in_axes, self.in_back, strict=True))
+        steps = zip(*rows, strict=True)
         return list(inputs[: self.n_state]), list(steps)
 
     def stack(self, outputs: Sequence[Sequence[Array]]) -> list[Array]:
@@ -227,12 +230,8 @@ class _ScanSetup:
 
 
 @scan.body_vjp
-def _(cts: Sequence[Array], inputs: Sequence[Array], *, body: Any, num_scan_inputs: int, **axes: Any) -> tuple[Any, ...]:
-    return _scan_vjp(cts, inputs, body, num_scan_inputs, axes)
-
-
-def _scan_vjp(
-    cts: Sequence[Array], inputs: Sequence[Array], body: Any, num_scan_inputs: int, axes: dict[str, Any]
+def _(
+    cts: Sequence[Array], inputs: Sequence[Array], *, body: Any, num_scan_inputs: int, **axes: Any
 ) -> tuple[Any, ...]:
     setup = _scan_setup(inputs, body, num_scan_inputs, axes)
     state, slices = setup.start(inputs)
@@ -256,7 +255,9 @@ def _scan_setup(inputs: Sequence[Array], body: Any, n: int, axes: dict[str, Any]
 
 
 @scan.body_jvp
-def _(dots: Sequence[Array], inputs: Sequence[Array], *, body: Any, num_scan_inputs: int, **axes: Any) -> tuple[Any, ...]:
+def _(
+    dots: Sequence[Array], inputs: Sequence[Array], *, body: Any, num_scan_inputs: int, **axes: Any
+) -> tuple[Any, ...]:
     setup = _scan_setup(inputs, body, num_scan_inputs, axes)
     state, slices = setup.start(inputs)
     filled = [np.zeros_like(x) if d is None else d for d, x in zip(dots, inputs, strict=True)]
@@ -272,7 +273,7 @@ def _(dots: Sequence[Array], inputs: Sequence[Array], *, body: Any, num_scan_inp
 
 
 def _body(name: str, inputs: Sequence[Value], outputs: Sequence[str], *nodes: Node) -> Graph:
-    return Graph(name, inputs=inputs, outputs=[Value(o) for o in outputs], nodes=nodes)
+    return Graph(name, inputs=tuple(inputs), outputs=tuple(Value(o) for o in outputs), nodes=nodes)
 
 
 def _floats(*names: str) -> list[Value]:

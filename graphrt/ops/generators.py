@@ -39,7 +39,7 @@ def constant(
     return _constant(value, value_float, value_floats, value_int, value_ints, value_string, value_strings, sparse_value)
 
 
-def _constant(value, value_float, value_floats, value_int, value_ints, value_string, value_strings, sparse_value):  # type: ignore[no-untyped-def]
+def _constant(value, value_float, value_floats, value_int, value_ints, value_string, value_strings, sparse_value):
     tensors = [x for x in (value, sparse_value) if x is not None]
     floats = [np.array(x, np.float32) for x in (value_float, value_floats) if x is not None]
     ints = [np.array(x, np.int64) for x in (value_int, value_ints) if x is not None]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -64,8 +65,9 @@ class Body:
 
     def forward_plan(self, types: Mapping[str, ValueType]) -> Plan:
         """The plan of the body itself."""
-        graph = self.closed_graph(types)
-        return self._once(("run", *types.values()), lambda: self.plan(graph, self.registry, inputs=types))
+        return self._once(
+            ("run", *types.values()), lambda: self.plan(self.closed_graph(types), self.registry, inputs=types)
+        )
 
     def reverse_plans(self, types: Mapping[str, ValueType]) -> tuple[Any, Any, Plan, Plan]:
         """The joint graph, its split, and the plans of both halves."""
@@ -301,5 +303,11 @@ def _type(x: Any) -> ValueType:
     if isinstance(x, list):
         return SequenceType(TensorType(dtype_name(x[0].dtype)) if x and hasattr(x[0], "dtype") else UNKNOWN)
     if isinstance(x, (np.ndarray, np.generic, Dual)):
-        return TensorType(dtype_name(x.dtype), (None,) * x.ndim)
+        return _tensor_type(x.dtype, x.ndim)
     return UNKNOWN
+
+
+@lru_cache(maxsize=1024)
+def _tensor_type(dtype: Any, rank: int) -> TensorType:
+    """One object for each type: equal keys of plans are then recognized by identity, trip after trip."""
+    return TensorType(dtype_name(dtype), (None,) * rank)

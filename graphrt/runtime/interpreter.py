@@ -8,7 +8,7 @@ last step that reads it, unless it holds an output or a state update.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -101,7 +101,7 @@ class RunContext:
 
     def within(self, key: int) -> RunContext:
         """The context of a run within this one: its random ops draw numbers of their own."""
-        return replace(self, call=(*self.call, key))
+        return RunContext(self.seed, self.step, self.worker, self.watch, (*self.call, key))
 
     def failed(self, plan: Plan, step: Step, slots: list[Any], cause: Exception) -> None:
         """Raises an ExecutionError that shows the node that failed and what it was given.

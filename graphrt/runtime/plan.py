@@ -155,7 +155,7 @@ class _Planner:
         outputs = tuple(self.known.types.get(o, UNKNOWN) for o in node.outputs)
         site = KernelSite(node, bound, {**found.defaults(), **attributes}, outputs)
         for kernel in candidates:
-            made = kernel.make(site)
+            made: Callable[..., Any] | None = kernel.make(site)
             if made is not None:
                 return made
         return None

@@ -15,4 +15,12 @@ from graphrt.testing.kernels import KernelCheckError, check_kernel
 from graphrt.testing.ops import check_op, dual_fallbacks
 from graphrt.testing.optimizers import OptimizerCheckError, check_optimizer
 
-__all__ = ["KernelCheckError", "OpCheckError", "OptimizerCheckError", "check_kernel", "check_op", "check_optimizer", "dual_fallbacks"]
+__all__ = [
+    "KernelCheckError",
+    "OpCheckError",
+    "OptimizerCheckError",
+    "check_kernel",
+    "check_op",
+    "check_optimizer",
+    "dual_fallbacks",
+]

@@ -159,7 +159,8 @@ def _outputs(op: Op, result: Any) -> tuple[Any, ...]:
         return (result,)
     if not isinstance(result, (tuple, list)):
         declared = ", ".join(op.outputs)
-        raise OpCheckError(f"{name_of(op)}: returns one {type(result).__name__} for the outputs {declared}; not a tuple")
+        got = type(result).__name__
+        raise OpCheckError(f"{name_of(op)}: returns one {got} for the outputs {declared}; not a tuple")
     return tuple(result)
 
 

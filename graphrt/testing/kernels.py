@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -47,13 +48,14 @@ def check_kernel(
     """
     found = get_registry() if registry is None else registry
     base, _, suffix = kernel.op_type.partition(".")
+    more = list(examples)
     served = 0
     for op in found.versions(base, kernel.domain):
-        for point in _points(op, list(examples), seed):
+        for point in _points(op, more, seed):
             for dtype in ("float64", "float32"):
                 served += _check_at(kernel, op, suffix, point, dtype, seed)
     if not served:
-        raise KernelCheckError(f"kernel {kernel.name!r} of {kernel.op_type}: serves none of the examples; give some that it does")
+        raise KernelCheckError(f"{_named(kernel)}: serves none of the examples; give some that it does")
     return served
 
 
@@ -71,7 +73,7 @@ def _points(op: Op, examples: list[Example], seed: int) -> Iterator[Point]:
 
 
 def _check_at(kernel: Kernel, op: Op, suffix: str, point: Point, dtype: str, seed: int) -> bool:
-    point = point.at(map_leaves(lambda x: _cast(x, dtype), point.inputs))
+    point = point.at({name: map_leaves(lambda x: _cast(x, dtype), v) for name, v in point.inputs.items()})
     target, env = op, {**point.inputs}
     if suffix:
         outputs = point.value()
@@ -95,9 +97,9 @@ def _check_at(kernel: Kernel, op: Op, suffix: str, point: Point, dtype: str, see
     if made is None:
         return False
     for layout in (np.copy, np.asfortranarray, _gapped):
-        arranged = [map_leaves(lambda x: _arranged(x, layout), v) for v in values]
-        flat = _flat(target, arranged)
-        found = made(*flat)
+        flat = _flat(target, [map_leaves(partial(_arranged, layout), v) for v in values])
+        with np.errstate(all="ignore"):  # as the interpreter does
+            found = made(*flat)
         _compare(kernel, point, dtype, expected, found)
     return True
 
@@ -119,18 +121,22 @@ def _flat(target: Op, values: list[Any]) -> list[Any]:
 def _compare(kernel: Kernel, point: Point, dtype: str, expected: Any, found: Any) -> None:
     many = isinstance(expected, (tuple, list))
     if many != isinstance(found, (tuple, list)):
-        raise KernelCheckError(f"kernel {kernel.name!r} of {kernel.op_type} returns {type(found).__name__} at {point.label}")
+        raise KernelCheckError(f"{_named(kernel)} returns {type(found).__name__} at {point.label}")
     for i, (want, have) in enumerate(zip(expected, found, strict=True) if many else [(expected, found)]):
         if want is None:
             continue
-        where = f"kernel {kernel.name!r} of {kernel.op_type}, output {i}, {point.label} ({dtype}, {dict(point.attributes)})"
+        where = f"{_named(kernel)}, output {i}, {point.label} ({dtype}, {dict(point.attributes)})"
         if have is None or have.dtype != want.dtype or have.shape != want.shape:
             made = "None" if have is None else f"{have.dtype}{list(have.shape)}"
             raise KernelCheckError(f"{where}: gives {made}, the op {want.dtype}{list(want.shape)}")
         size = float(np.max(np.abs(want), initial=0, where=np.isfinite(want)))
         if not np.allclose(have, want, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype] * max(size, 1e-30), equal_nan=True):
             worst = float(np.nanmax(np.abs(have - want)))
-            raise KernelCheckError(f"{where}: differs by up to {worst:.3g} from the op, whose largest element is {size:.3g}")
+            raise KernelCheckError(f"{where}: differs by up to {worst:.3g}; the op's largest element is {size:.3g}")
+
+
+def _named(kernel: Kernel) -> str:
+    return f"kernel {kernel.name!r} of {kernel.op_type}"
 
 
 def _type(x: Any) -> Any:
@@ -156,7 +162,7 @@ def _gapped(x: Any) -> Any:
     return part
 
 
-def _arranged(x: Any, layout: Any) -> Any:
+def _arranged(layout: Any, x: Any) -> Any:
     if not isinstance(x, np.ndarray) or (x.size and not any(x.strides) and x.size > 1):
         return x
     made = np.asarray(layout(x)) if x.ndim else np.array(x)

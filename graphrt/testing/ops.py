@@ -23,8 +23,9 @@ def check_op(op: Op, *, seed: int = 0, rtol: float = 1e-5, atol: float = 1e-7) -
 
     Checked are: outputs as declared, dtypes kept at float32 and float16, inputs untouched, no warning, the
     same result again, no global random state, any memory layout; infer against the values with exact, symbolic
-    and unknown types (ops with subgraphs are tried in a graph instead, see `graphrt.testing.structured`); each VJP and JVP against finite differences and each other, with the inputs' shapes and
+    and unknown types; each VJP and JVP against finite differences and each other, with the inputs' shapes and
     dtypes; second derivatives by running the VJP rules on dual arrays; finite slopes at kinks; silence at extremes.
+    Ops with subgraphs are tried in a graph instead, see `graphrt.testing.structured`.
 
     Args:
         op: what to check.

@@ -60,7 +60,7 @@ def _check(op: Op, example: Example, where: str, rng: np.random.Generator, rtol:
             if not _same(x, kept[name]):
                 raise OpCheckError(f"{where}: {f'{what} gives another {name!r}' if what else f'it changes {name!r}'}")
     of = [k for k, v in outputs.items() if _is_float(v)]
-    wrt = [k for k in _differentiable(op, graph, feeds)]
+    wrt = list(_differentiable(op, graph, feeds))
     if not of or not wrt or not example.smooth:
         return
     cts = {o: rng.normal(size=np.shape(outputs[o])) for o in of}
@@ -95,9 +95,9 @@ def _one_node(op: Op, example: Example) -> tuple[Graph, Arrays]:
     graph = Graph(
         op.op_type,
         opset_imports={"": OPSET, "graphrt": 1} | {op.domain: op.version if op.domain else max(op.version, 7)},
-        inputs=[Value(n, type_of(x)) for n, x in feeds.items()],
-        outputs=[Value(o) for o in outputs],
-        nodes=[Node(op.op_type, tuple(names), outputs, attributes, op.domain)],
+        inputs=tuple(Value(n, type_of(x)) for n, x in feeds.items()),
+        outputs=tuple(Value(o) for o in outputs),
+        nodes=(Node(op.op_type, tuple(names), outputs, attributes, op.domain),),
     )
     return graph, feeds
 
@@ -116,7 +116,7 @@ def _registry_with(op: Op) -> Registry:
     same = (op.domain, op.op_type, op.version)
 
     def source(kind: str) -> Iterable[tuple[Any, str]]:
-        kept = installed.table(kind).values()
+        kept: list[Any] = list(installed.table(kind).values())
         if kind == "ops":
             kept = [*(o for o in kept if (o.domain, o.op_type, o.version) != same), op]
         return [(d, "given") for d in kept]

@@ -87,7 +87,7 @@ def measure_startup(settings: Settings) -> dict[str, Result]:
                 result.why = error
             elif turn:
                 result.turns.append(taken)
-                result.calls += 1
+                result.calls, result.best = result.calls + 1, min(result.turns)
     return results
 
 

@@ -27,6 +27,9 @@ RELEASES = {"": 1, "ai.onnx.ml": 2}
 NEWEST_IR = 13
 """The newest IR version that ONNX Runtime reads; what changed since is not in the models."""
 
+NEWEST_SHARED = {"": 27, "ai.onnx.ml": 5}
+"""Domain to the newest opset that ONNX Runtime knows too."""
+
 _ALIASES = {"float": "float32", "double": "float64"}
 _A = AttributeProto
 
@@ -89,7 +92,8 @@ class Trial:
 
 
 def all_subjects() -> list[Subject]:
-    """Each schema that is not deprecated, at the first and the last opset where it is in force."""
+    """Each schema that is not deprecated, at the first and the last opset where it is in force (and the last that ONNX
+    Runtime knows)."""
     by_name: dict[tuple[str, str], list[defs.OpSchema]] = {}
     for schema in defs.get_all_schemas_with_history():
         if schema.domain in OLDEST:
@@ -102,7 +106,8 @@ def all_subjects() -> list[Subject]:
             last = following.since_version - 1 if following else newest
             first = max(schema.since_version, OLDEST[domain])
             if not schema.deprecated and first <= last:
-                found += [_subject(schema, opset) for opset in sorted({first, last})]
+                shared = min(max(first, NEWEST_SHARED[domain]), last)
+                found += [_subject(schema, opset) for opset in sorted({first, shared, last})]
     return found
 
 
@@ -133,7 +138,8 @@ def _show(x: Any) -> str:
 def model_of(subject: Subject, trial: Trial) -> tuple[ModelProto, dict[str, Any]]:
     """The model of one node and what to feed it."""
     values = {f"x{i}": x for i, x in enumerate(trial.inputs) if x is not None}
-    weights = {f"x{i}": trial.inputs[i] for i in trial.constants}
+    constants = trial.constants | {i for i, x in enumerate(trial.inputs) if has_four_bits(x)}
+    weights = {f"x{i}": trial.inputs[i] for i in constants}
     feeds = {**{k: v for k, v in values.items() if k not in weights}, **trial.outer}
     node = NodeProto(op_type=subject.schema.name, domain=subject.schema.domain, name="node")
     node.input.extend("" if x is None else f"x{i}" for i, x in enumerate(trial.inputs))
@@ -162,6 +168,11 @@ def _release(subject: Subject) -> tuple[int, dict[str, int]]:
 
 def _declared(name: str, value: Any) -> ValueInfoProto:
     return ValueInfoProto(name=name, type=type_to_onnx(type_of(value)))
+
+
+def has_four_bits(value: Any) -> bool:
+    """Whether an array's elements take half a byte each: ONNX Runtime takes these as initializers only."""
+    return isinstance(value, np.ndarray) and value.dtype.name in ("int4", "uint4", "float4_e2m1fn")
 
 
 def type_of(value: Any) -> ValueType:

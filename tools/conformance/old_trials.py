@@ -127,8 +127,8 @@ def _homogeneous(subject: Subject, index: int) -> bool:
 
 def _dtype(x: Any) -> str | None:
     if isinstance(x, list):
-        return _dtype(x[0]) if x else None
-    return dtype_name(x.dtype) if isinstance(x, np.ndarray) else None
+        return _dtype(x[0]) if x and isinstance(x[0], np.ndarray) else None
+    return dtype_name(x.dtype) if isinstance(x, np.ndarray) else None  # none for maps
 
 
 def _default_type(allowed: list[str], have: str) -> str:

@@ -57,8 +57,8 @@ class Noise:
 class Subject:
     """One exported file with the module it came from."""
 
-    def __init__(self, entry: Entry, module: nn.Module, variant: Variant, path: Path):
-        self.entry, self.module, self.variant, self.path = entry, module, variant, path
+    def __init__(self, entry: Entry, module: nn.Module, variant: Variant, path: Path, wanted: int = BATCH):
+        self.entry, self.module, self.variant, self.path, self.wanted = entry, module, variant, path, wanted
         self.start = {k: v.clone() for k, v in module.state_dict().items()}
         self.noise = Noise()
 
@@ -71,10 +71,10 @@ class Subject:
     def batch(self) -> int:
         """The batch size to try: another than that of the export, unless ONNX Runtime cannot run the file then."""
         try:
-            self.run_ort(self.path, as_arrays(example(self.entry, BATCH)))
+            self.run_ort(self.path, as_arrays(example(self.entry, self.wanted)))
         except Exception:
             return self.entry.example
-        return BATCH
+        return self.wanted
 
     @cached_property
     def inputs(self) -> Inputs:

@@ -234,3 +234,28 @@ class VAE(nn.Module):
         mean, log_variance = self.encoder(x).chunk(2, -1)
         z = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
         return self.decoder(z), mean, log_variance
+
+
+class Assorted(nn.Module):
+    """What else vision models use: grouped transposed and 3-d convolutions, pixel shuffle, grid sampling, bicubic, …"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 8, 3, padding=1, padding_mode="circular", groups=2)
+        self.up = nn.ConvTranspose2d(4, 4, 3, 2, 1, 1, groups=2)
+        self.deep = nn.Conv3d(1, 2, 2)
+        self.down = nn.Conv2d(6, 4, 2)
+        self.shift = nn.Parameter(torch.randn(2, 3) * 0.1)
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.pixel_shuffle(F.mish(self.conv(x)), 2)
+        h = torch.cat([h, F.interpolate(x, scale_factor=2.0, mode="bicubic", align_corners=False)], 1)
+        h = F.celu(self.up(F.max_pool2d(h, 2, ceil_mode=True)))
+        grid = F.affine_grid(self.shift.expand(x.shape[0], -1, -1) + torch.eye(2, 3), list(h.shape))
+        h = F.grid_sample(h, grid, align_corners=False) + h
+        d = self.deep(h[:, None])
+        h = self.down(d.flatten(1, 2)) * torch.sigmoid(h.var((2, 3), keepdim=True))
+        h = F.normalize(F.lp_pool2d(F.relu(h) + 0.1, 2, 2), dim=1)
+        h = F.adaptive_avg_pool2d(h, 2).flatten(1)
+        return torch.logsumexp(torch.stack([self.head(h), self.head(h.flip(1)).clamp(-0.5, 0.5)], -1), -1)

@@ -276,3 +276,69 @@ class Conv1dAudio(nn.Module):
         p = F.pad(h, (2, 0))
         h = h + torch.tanh(self.filter(p)) * torch.sigmoid(self.gate(p))
         return F.log_softmax(self.out(self.pool(h)), 1)
+
+
+class Cells(nn.Module):
+    """Cells stepped by hand, `nn.MultiheadAttention` with a mask, initial states as inputs, in-place assignment."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.gru = nn.LSTMCell(4, 6), nn.GRUCell(6, 6)
+        self.rnn = nn.LSTM(6, 6, batch_first=True)
+        self.attention = nn.MultiheadAttention(6, 2, batch_first=True)
+        self.bilinear = nn.Bilinear(6, 6, 3)
+        self.h0 = nn.Parameter(torch.randn(1, 1, 6) * 0.3)
+        self.blend = nn.Parameter(torch.randn(()))
+        self.register_buffer("blocked", torch.triu(torch.ones(5, 5, dtype=torch.bool), 1))
+
+    def forward(self, x: Tensor, state: Tensor) -> Tensor:
+        h, c, g = state, torch.tanh(state), state
+        rows = []
+        for t in range(5):
+            h, c = self.lstm(x[:, t], (h, c))
+            g = self.gru(h, g)
+            rows.append(g)
+        y = torch.stack(rows, 1)
+        a, _ = self.attention(y, y, y, attn_mask=self.blocked, need_weights=False)
+        h0 = self.h0.expand(-1, x.shape[0], -1).contiguous()
+        z, _ = self.rnn(a, (h0, torch.zeros_like(h0)))
+        z = z.clone()
+        z[:, 0] = z[:, 0] * 2 + self.blend
+        z[:, 1:3, ::2] *= self.blend
+        return self.bilinear(z[:, -1], z.prod(1)) + F.softmin(z.sum(1)[:, :3], -1) * self.blend
+
+
+class T5(nn.Module):
+    """RMS normalization, rotary positions, grouped key heads, SwiGLU, relative position bias by buckets."""
+
+    def __init__(self, d: int = 16) -> None:
+        super().__init__()
+        self.tokens = nn.Embedding(20, d)
+        self.scale1, self.scale2 = nn.Parameter(torch.ones(d)), nn.Parameter(torch.ones(d))
+        self.q, self.kv, self.o = nn.Linear(d, d, bias=False), nn.Linear(d, d, bias=False), nn.Linear(d, d, bias=False)
+        self.gate, self.up, self.down = nn.Linear(d, 24), nn.Linear(d, 24), nn.Linear(24, d)
+        self.bias = nn.Embedding(8, 4)
+
+    @staticmethod
+    def norm(x: Tensor, scale: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * scale
+
+    @staticmethod
+    def rotate(x: Tensor) -> Tensor:
+        t, d = x.shape[-2], x.shape[-1]
+        angles = torch.arange(t)[:, None] / 100 ** (torch.arange(0, d, 2) / d)
+        a, b = x[..., ::2], x[..., 1::2]
+        return torch.stack([a * angles.cos() - b * angles.sin(), a * angles.sin() + b * angles.cos()], -1).flatten(-2)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.tokens(ids)
+        b, t, d = x.shape
+        h = self.norm(x, self.scale1)
+        q = self.rotate(self.q(h).view(b, t, 4, d // 4).transpose(1, 2))
+        k, v = self.kv(h).view(b, t, 2, 2, d // 4).permute(2, 0, 3, 1, 4)
+        k, v = self.rotate(k).repeat_interleave(2, 1), v.repeat_interleave(2, 1)
+        far = (torch.arange(t)[None] - torch.arange(t)[:, None]).abs().clamp(max=7)
+        scores = q @ k.transpose(-1, -2) * 0.5 + self.bias(far).permute(2, 0, 1)
+        x = x + self.o((scores.softmax(-1) @ v).transpose(1, 2).reshape(b, t, d))
+        h = self.norm(x, self.scale2)
+        return (x + self.down(F.silu(self.gate(h)) * self.up(h))) @ self.tokens.weight.t()

@@ -56,8 +56,8 @@ class Stopwatch:
         return [(k, v / total, round(self.nodes[k] / runs)) for k, v in self.seconds.most_common(6)]
 
 
-def measure(entry: Entry, folder: Path) -> Times | None:
-    """Times of one model, exported with its normalizations as they are."""
+def measure(entry: Entry, folder: Path, batch: int) -> Times | None:
+    """Times of one model, exported with its normalizations as they are, at a batch size."""
     torch.set_num_threads(1)
     script = "script" in entry.exporters
     variant = Variant("script", entry.opsets[-1], "keep") if script else Variant("dynamo", None, "eval")
@@ -67,7 +67,7 @@ def measure(entry: Entry, folder: Path) -> Times | None:
     except Exception as e:
         print(f"{entry.name} {variant}: {type(e).__name__}: {str(e)[:200]}")
         return None
-    return _measure(Subject(entry, module, variant, path))
+    return _measure(Subject(entry, module, variant, path, batch))
 
 
 def _measure(s: Subject) -> Times:

@@ -83,6 +83,10 @@ def _indexing(n: int, g: torch.Generator) -> Inputs:
     return {"x": torch.randn(n, 6, 6, generator=g), "index": torch.randint(0, 7, (n, 3), generator=g)}
 
 
+def _stepped(n: int, g: torch.Generator) -> Inputs:
+    return {"x": torch.randn(n, 5, 4, generator=g), "state": torch.randn(n, 6, generator=g)}
+
+
 def _eager(module: nn.Module) -> Callable[..., Any]:
     return module.eager  # type: ignore[return-value]
 
@@ -110,6 +114,9 @@ ENTRIES = (
     Entry("while", sequences.WhileLoop, _floats(5), exporters=("dynamo",), reference=_eager),
     Entry("recommender", sequences.Recommender, _recommender),
     Entry("indexing", sequences.Indexing, _indexing, opsets=(12, 13, 17)),
+    Entry("assorted", images.Assorted, _image(2, 6), opsets=(18, 20)),
+    Entry("cells", sequences.Cells, _stepped, opsets=(11, 14, 17)),
+    Entry("t5", sequences.T5, _ids(20, 8), opsets=(11, 13, 17)),
     Entry("audio", sequences.Conv1dAudio, _floats(2, 12)),
 )
 

@@ -33,7 +33,10 @@ _UFUNCS: dict[str, tuple[np.ufunc, tuple[str, ...]]] = {
 
 
 def _plain(op_type: str, ufunc: np.ufunc, names: tuple[str, ...]) -> Kernel:
-    return Kernel(f"plain_{op_type.lower()}", op_type, lambda site: ufunc if site.is_float(*names) else None)
+    def serves(site: KernelSite) -> bool:
+        return site.is_float(*names) and "broadcast" not in site.attributes
+
+    return Kernel(f"plain_{op_type.lower()}", op_type, lambda site: ufunc if serves(site) else None)
 
 
 # ---- cotangents of what was broadcast ----------------------------------------------------------------------
@@ -41,6 +44,8 @@ def _plain(op_type: str, ufunc: np.ufunc, names: tuple[str, ...]) -> Kernel:
 
 def _summed(site: KernelSite, like: str) -> Function | None:
     """What sums a cotangent ``ct`` to the shape of an input; ``like`` may be absent where shapes agree."""
+    if "broadcast" in site.attributes:  # an op of opset 6
+        return None
     if site.inputs.get(like) is None:
         return lambda ct: ct
     if not site.is_float("ct", like):
@@ -199,13 +204,13 @@ def _gelu_tanh(x: Array, y: Array) -> None:
     np.divide(x, y, y)
 
 
-def _gelu_tanh_cotangent(ct: Array, x: Array, x_ct: Array, s: Array) -> None:
+def _gelu_tanh_cotangent(ct: Array, x: Array, x_ct: Array, s: Array, t: Array) -> None:
     _one_over_tanh_phi(x, s)
     np.reciprocal(s, s)
     np.subtract(1, s, x_ct)
     np.multiply(x_ct, s, x_ct)
     np.multiply(x_ct, x, x_ct)
-    t = np.multiply(x, x)
+    np.multiply(x, x, t)
     np.multiply(t, -3 * _STEEP * _CUBIC, t)
     np.add(t, -_STEEP, t)
     np.multiply(x_ct, t, x_ct)
@@ -235,7 +240,7 @@ def gelu(site: KernelSite) -> Function | None:
 def gelu_cotangent(site: KernelSite) -> Function | None:
     """ct (Phi(x) + x phi(x)); the exact form in float32 only."""
     if site.attributes["approximate"] == "tanh":
-        return _in_blocks(_gelu_tanh_cotangent, 1, "ct", "x")(site)
+        return _in_blocks(_gelu_tanh_cotangent, 2, "ct", "x")(site)
     return _in_blocks(_gelu_cotangent, 1, "ct", "x")(site) if _single(site, "x") else None
 
 

@@ -21,7 +21,7 @@ def _is_dense(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
 
 def _is_stack(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
     """Two stacks of as many matrices."""
-    return len(a) >= 2 and a[:-2] == b[:-2]
+    return min(len(a), len(b)) >= 2 and a[:-2] == b[:-2]
 
 
 @kernel("MatMul")

@@ -67,10 +67,9 @@ def gemm_right_cotangent(site: KernelSite) -> Function | None:
 @kernel("Gemm.vjp[c]")
 def gemm_bias_cotangent(site: KernelSite) -> Function | None:
     """The sum over the rows."""
-    c = site.inputs.get("c_like")
-    if not site.is_float("c_like") or len(c.shape) != 1 or site.attributes["beta"] != 1:
+    if not site.is_float("c_like") or len(site.shape("c_like")) != 1 or site.attributes["beta"] != 1:
         return None
-    width = c.shape[0]
+    width = site.shape("c_like")[0]
 
     def bias(ct: Array, c_like: Array) -> Array:
         if ct.shape[1] != width:
@@ -81,7 +80,7 @@ def gemm_bias_cotangent(site: KernelSite) -> Function | None:
 
 
 def _plain(site: KernelSite) -> bool:
-    return site.attributes["alpha"] == 1 and site.attributes["beta"] == 1
+    return bool(site.attributes["alpha"] == 1 and site.attributes["beta"] == 1)
 
 
 KERNELS = (gemm_bias, gemm_left_cotangent, gemm_right_cotangent, gemm_bias_cotangent)

@@ -67,11 +67,7 @@ def _softmax_cotangent(ct: Array, output: Array, y: Array, ones: Array) -> None:
 
 
 def _log_softmax(x: Array, y: Array, ones: Array) -> None:
-    np.exp(x, y)
-    sums = _sums(y, ones)
-    if _is_safe(sums):
-        np.subtract(x, np.log(sums, sums), y)
-        return
+    # Always with the maximum: near 0, where the log of a large probability lies, only so no digits are lost.
     np.subtract(x, np.maximum.reduce(x, axis=1, keepdims=True), y)
     sums = _sums(np.exp(y), ones)
     np.subtract(y, np.log(sums, sums), y)
@@ -97,7 +93,7 @@ def softmax_cotangent_of_rows(site: KernelSite) -> Function | None:
 
 @kernel("LogSoftmax")
 def log_softmax_of_rows(site: KernelSite) -> Function | None:
-    """x - log(sum(exp(x))); the maximum is subtracted only where the sum says that it is needed."""
+    """x - max - log(sum(exp(x - max))), blocks of rows."""
     return _along_rows(site, _log_softmax, "input")
 
 

@@ -82,6 +82,7 @@ class _Writer:
         model = ModelProto()
         self._fill(model.graph, self.graph, outermost=True)
         texts = read_json(self.graph.metadata, TEXTS)
+        model.graph.value_info.extend(_noted_weights(model.graph, texts.get("values", {})))
         write_texts(model.graph.node, texts.get("nodes", {}))
         for values in (model.graph.input, model.graph.output, model.graph.value_info):
             write_texts(values, texts.get("values", {}))
@@ -248,6 +249,13 @@ def _lacks_element_type(t: ValueType) -> bool:
     if isinstance(t, TensorType):
         return t.dtype is None
     return _lacks_element_type(t.value if isinstance(t, MapType) else t.element)
+
+
+def _noted_weights(graph: GraphProto, texts: Collection[str]) -> list[ValueInfoProto]:
+    """Declarations of the initializers that have texts, such as PyTorch's note whether they are parameters."""
+    listed = {v.name for v in (*graph.input, *graph.output, *graph.value_info)}
+    noted = [t for t in graph.initializer if t.name in texts and t.name not in listed]
+    return [onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in noted]
 
 
 def _in_order(graph: Graph) -> Iterable[Node]:

@@ -49,8 +49,13 @@ def _step_model(model: Any, trained: list[str], rate: float, target: list[int]) 
     """The model of a step: batch, weights and momenta in; the loss, the new weights and momenta out."""
     shapes = {i.name: list(i.dims) for i in model.graph.initializer}
     model.ir_version = min(model.ir_version, IR)
+    for node in model.graph.node:
+        if node.op_type == "LayerNormalization":  # its gradient reads these
+            node.output.extend(f"{node.output[0]}.{n}" for n in ("mean", "deviation"))
     logits = model.graph.output[0].name
-    model.graph.node.append(helper.make_node("SoftmaxCrossEntropyLoss", [logits, "target"], ["loss"], reduction="mean"))
+    model.graph.node.append(
+        helper.make_node("SoftmaxCrossEntropyLoss", [logits, "target"], ["loss", "scores.log"], reduction="mean")
+    )
     model.graph.input.append(helper.make_tensor_value_info("target", TensorProto.INT64, target))
     del model.graph.output[:]
     model.graph.output.append(helper.make_tensor_value_info("loss", TensorProto.FLOAT, []))
@@ -82,14 +87,12 @@ def _runner(model: Any, weights: dict[str, Any], trained: list[str], batch: dict
     for _ in range(2):
         arrays = {n: a for k in trained for n, a in ((k, weights[k]), (f"{k}.m", np.zeros_like(weights[k])))}
         sets.append({n: ort.OrtValue.ortvalue_from_numpy(a.copy(), "cpu", 0) for n, a in arrays.items()})
+    fixed = {n: a for n, a in weights.items() if n not in trained} | batch
+    fed = {n: ort.OrtValue.ortvalue_from_numpy(a, "cpu", 0) for n, a in fixed.items()}
     bindings = []
     for given, made in ((sets[0], sets[1]), (sets[1], sets[0])):
         binding = session.io_binding()
-        for name, a in batch.items():
-            binding.bind_cpu_input(name, a)
-        for name in (n for n in weights if n not in trained):
-            binding.bind_cpu_input(name, weights[name])
-        for name, value in given.items():
+        for name, value in (fed | given).items():
             binding.bind_ortvalue_input(name, value)
         binding.bind_output("loss", "cpu")
         for name, value in made.items():
@@ -97,9 +100,8 @@ def _runner(model: Any, weights: dict[str, Any], trained: list[str], batch: dict
         bindings.append(binding)
     turn = [0]
 
-    def run() -> float:
-        binding = bindings[turn[0] % 2]
-        turn[0] += 1
+    def run(held: Any = (fed, sets, batch, weights)) -> float:  # the bindings do not hold what they are bound to
+        binding, turn[0] = bindings[turn[0] % 2], turn[0] + 1
         session.run_with_iobinding(binding)
         return float(binding.get_outputs()[0].numpy())
 

@@ -1,0 +1,70 @@
+"""Arguments for kernels: random shapes, among them ones larger than a block, and values that need care."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from graphrt.op import Example
+
+UNARY = {
+    "Abs", "Cos", "Erf", "Exp", "Gelu", "Log", "Neg", "Reciprocal", "Relu", "Sigmoid", "Sin", "Sqrt", "Tanh",
+}  # fmt: skip
+BINARY = {"Add", "Sub", "Mul", "Div"}
+
+
+def examples(op_type, rng):
+    """Examples of the values of a family's ops."""
+    op = op_type.partition(".")[0]
+    if op in UNARY:
+        yield from _unary(op, rng)
+    if op in BINARY:
+        yield from _binary(rng)
+    if op == "MatMul":
+        yield from _matmul(rng)
+    if op in ("Softmax", "LogSoftmax"):
+        yield from _softmax(rng)
+
+
+def _shape(rng, rank, most=9):
+    return tuple(int(n) for n in rng.integers(1, most, rank))
+
+
+def _unary(op, rng):
+    variants = [{"approximate": a} for a in ("none", "tanh")] if op == "Gelu" else [{}]
+    special = np.array([0.0, -0.0, 1e-20, -1e-20, 9.0, -9.0, 300.0, -300.0, 1e4, -1e4])
+    for attributes in variants:
+        for shape in [(), (0, 3), _shape(rng, 3), (40, 1000), (20_000,)]:
+            x = rng.normal(size=shape) * 3
+            yield Example((np.abs(x) + 0.1 if op in ("Log", "Sqrt", "Reciprocal") else x,), attributes)
+        yield Example((np.abs(special) if op in ("Log", "Sqrt", "Reciprocal") else special,), attributes)
+
+
+def _binary(rng):
+    pairs = [((), ()), ((3,), ()), ((2, 3, 4), (4,)), ((4,), (2, 3, 4)), ((2, 3), (2, 3)), ((2, 3, 4), (3, 1)), ((0, 3), (3,))]
+    pairs += [((2, 3), (1, 1)), ((2, 3, 4), (1, 3, 4)), ((300, 70), (70,)), ((1, 1), (2, 3)), ((200, 100), (200, 100))]
+    for a, b in pairs:
+        yield Example((rng.normal(size=a), rng.uniform(0.5, 2, b)), {})
+
+
+def _matmul(rng):
+    for _ in range(4):
+        m, k, n = _shape(rng, 3, 40)
+        batch = _shape(rng, int(rng.integers(1, 3)), 4)
+        yield Example((rng.normal(size=(m, k)), rng.normal(size=(k, n))), {})
+        yield Example((rng.normal(size=(*batch, m, k)), rng.normal(size=(k, n))), {})
+        yield Example((rng.normal(size=(*batch, m, k)), rng.normal(size=(*batch, k, n))), {})
+        yield Example((rng.normal(size=(m, k)), rng.normal(size=(*batch, k, n))), {})
+    for m, k, n in ((1, 1, 1), (0, 3, 2), (3, 0, 2), (3, 2, 0), (1, 5, 3), (5, 1, 3), (3, 5, 1)):
+        yield Example((rng.normal(size=(2, m, k)), rng.normal(size=(k, n))), {})
+        yield Example((rng.normal(size=(2, m, k)), rng.normal(size=(2, k, n))), {})
+
+
+def _softmax(rng):
+    for shape in [(1,), (5,), _shape(rng, 4), (300, 70), (3, 20_000), (700, 100), (2, 1)]:
+        for scale in (1, 60):
+            yield Example((rng.normal(size=shape) * scale,), {"axis": -1})
+    masked = rng.normal(size=(6, 5))
+    masked[2:, 3:] = masked[4] = -np.inf
+    yield Example((masked[:4],), {"axis": 1})
+    yield Example((masked,), {"axis": 1})
+    yield Example((rng.normal(size=(4, 5)) + np.array([[200.0], [-200.0], [0.0], [1e4]]),), {"axis": -1})
