@@ -206,7 +206,8 @@ def _reduce(losses: Array, w: Array, reduction: str) -> Array:
     if reduction == "sum":
         return np.sum(losses)
     if reduction == "mean":
-        return np.sum(losses) / _nonzero(np.sum(w))
+        with np.errstate(invalid="ignore"):  # the mean of no sample at all is 0 / 0
+            return np.sum(losses) / np.sum(w)
     raise ValueError(f"reduction is 'mean', 'sum' or 'none', not {reduction!r}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,7 @@ def _first_occurrences(x: Array, axis: int | None) -> tuple[Array, Array, Array]
         _, first, inverse, counts = np.unique(x.reshape(-1), True, True, True)
         return first, inverse.reshape(-1), counts
     slices = np.moveaxis(x, normalize_axis(axis, x.ndim), 0)
-    rows = slices.reshape(slices.shape[0], -1)
+    rows = slices.reshape(slices.shape[0], math.prod(slices.shape[1:]))  # -1 cannot be told where there is no slice
     if rows.dtype == object:  # NumPy cannot sort rows of objects: number the strings in their order first
         rows = np.unique(rows.reshape(-1), return_inverse=True)[1].reshape(rows.shape)
     if not rows.size:
