@@ -44,6 +44,7 @@ class Example:
 
 
 def vjp_from_derivative(rule: Rule, broadcasts: bool) -> Rule:
+    """The VJP of an elementwise op: ct * dy/dx, summed over the axes along which x was broadcast."""
     function, n = rule.function, len(rule.values)
     if not broadcasts:
 
@@ -64,6 +65,7 @@ def vjp_from_derivative(rule: Rule, broadcasts: bool) -> Rule:
 
 
 def jvp_from_derivative(rule: Rule, broadcast_to: str | None) -> Rule:
+    """The JVP of an elementwise op: x_dot * dy/dx, broadcast to the output ``broadcast_to`` if one is named."""
     function, n = rule.function, len(rule.values)
 
     def jvp(x_dot: Array, *values: Array, **attributes: Any) -> Array:
@@ -77,6 +79,7 @@ def jvp_from_derivative(rule: Rule, broadcast_to: str | None) -> Rule:
 
 
 def sum_of_parts(parts: Sequence[Rule], values: tuple[str, ...]) -> Function:
+    """The JVP of several inputs: what each part adds; ``values`` are the arguments of the whole, in order."""
     def jvp(*arrays: Array, **attributes: Any) -> Any:
         given = dict(zip(values, arrays, strict=True))
         total: Any = None

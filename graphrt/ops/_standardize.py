@@ -47,11 +47,16 @@ def standardize_tangent(v: Array, xhat: Array, inv: Array, axes: Ints) -> Array:
     return inv * (v - mean_over(v, axes) - xhat * mean_over(v * xhat, axes))
 
 
-def stash_dtype(dtype: Any, stash_type: int) -> Any:
-    """The dtype to compute statistics in: ``stash_type``'s (an ONNX element type number), or x's if that is wider."""
+def stash_name(stash_type: int) -> str:
+    """The name of the float type that ``stash_type``, an ONNX element type number, stands for."""
     if stash_type not in _STASH:
         raise ValueError(f"stash_type {stash_type} is no float type; there are {_STASH}")
-    stash = numpy_dtype(_STASH[stash_type])
+    return _STASH[stash_type]
+
+
+def stash_dtype(dtype: Any, stash_type: int) -> Any:
+    """The dtype to compute statistics in: ``stash_type``'s, or x's if that is wider."""
+    stash = numpy_dtype(stash_name(stash_type))
     if dtype != stash and dtype.itemsize == stash.itemsize == 2:
         return np.dtype(np.float32)  # neither of float16 and bfloat16 holds the other
     return np.promote_types(dtype, stash)

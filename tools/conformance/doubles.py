@@ -81,6 +81,8 @@ def _added(node: Node) -> Arrays:
         return {"dtype": _DOUBLE}
     if node.op_type == "ConstantOfShape" and "value" not in node.attributes:
         return {"value": np.zeros(1, np.float64)}
+    if node.op_type == "LayerNormalization" and "stash_type" not in node.attributes:
+        return {"stash_type": _DOUBLE}
     if node.op_type in ("BlackmanWindow", "HannWindow", "HammingWindow", "MelWeightMatrix"):
         return {"output_datatype": _DOUBLE}
     return {}
