@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from graphrt.errors import GraphError, GraphrtError
 from graphrt.inference import Inferred
 from graphrt.ir import Graph, Node, format_node
-from graphrt.passes.mode import set_mode
+from graphrt.ir.dag import needed_for, schedule
+from graphrt.passes.mode import MODES, set_mode
 from graphrt.registry import Registry
 from graphrt.types import TensorType, dtype_name, is_differentiable
 
@@ -30,12 +32,17 @@ class Trainability:
         elements: number of their elements.
         blocked: float parameters that receive none.
         state: running statistics (targets of state updates), never trained.
+        missing_rules: inputs without a derivative rule on a gradient's way: differentiation stops at them with an
+            error, even where another way is open.
+        modes: ops that behave differently in training and in inference, and which of the two this file says.
     """
 
     trainable: tuple[str, ...]
     elements: int
     blocked: tuple[Blocked, ...]
     state: tuple[str, ...]
+    missing_rules: tuple[str, ...] = ()
+    modes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"trainable: {len(self.trainable)} parameters, {self.elements:,} elements"]
@@ -44,6 +51,10 @@ class Trainability:
         for b in self.blocked:
             lines.append(f"no gradient reaches {b.name!r}:")
             lines += [f"    {r}" for r in b.reasons]
+        if self.missing_rules:
+            lines.append("no derivative rule; give the op one, or train only what comes after it:")
+            lines += [f"    {m}" for m in self.missing_rules]
+        lines += self.modes
         return "\n".join(lines)
 
 
@@ -87,7 +98,25 @@ def trainability(graph: Graph, registry: Registry, known: Inferred) -> Trainabil
     good = tuple(k for k in parameters if k in useful)
     blocked = tuple(Blocked(k, edges.obstacles(k, useful)) for k in parameters if k not in useful)
     elements = sum(graph.initializers[k].size for k in good)
-    return Trainability(good, elements, blocked, tuple(statistics))
+    missing = edges.missing_rules(set(parameters))
+    return Trainability(good, elements, blocked, tuple(statistics), missing, tuple(_modes(graph, registry)))
+
+
+def _modes(graph: Graph, registry: Registry) -> Iterator[str]:
+    """A line for each op type with two modes: how many nodes are in which."""
+    forms: Counter[tuple[str, str]] = Counter()
+    two_fold = {(o.domain, o.op_type) for o in registry.ops() if o.mode_rule is not None}
+    for node in graph.nodes:
+        if (node.domain, node.op_type) not in two_fold:
+            continue
+        single = graph.replace(nodes=(node,), outputs=(), initializers={}, state_updates={})
+        made = {mode: set_mode(single, registry, mode=mode) for mode in MODES}
+        if made["train"] is not single or made["infer"] is not single:
+            form = "inference" if made["infer"] is single else "training"
+            forms[node.qualified_op, form] += 1
+    for (op_type, form), count in sorted(forms.items()):
+        other = "Trainer and Session(mode='train') switch" if form == "inference" else "Session(mode='infer') switches"
+        yield f"{count} {op_type} in {form} form; {other} {'it' if count == 1 else 'them'}"
 
 
 class _Edges:
@@ -118,6 +147,18 @@ class _Edges:
             plugin = self.registry.plugin_of("ops", found)
             return f"{found.qualified_name} (plug-in {plugin}) has no rule for input {names[0]!r}: {format_node(node)}"
         return None
+
+    def missing_rules(self, sources: set[str]) -> tuple[str, ...]:
+        """The node inputs on ways from the sources to float outputs that have neither rule nor ``nondiff``."""
+        live = set(sources)
+        for i in schedule(self.graph):
+            node = self.graph.nodes[i]
+            if any(v in live for v in node.free_inputs()):
+                live.update(o for o in node.outputs if o and self._is_float(o))
+        needed = needed_for(self.graph, [o for o in self.graph.output_names if self._is_float(o)])
+        nodes = [self.graph.nodes[i] for i in sorted(needed)]
+        found = (self.obstacle(node, v) for node in nodes for v in node.inputs if v in live)
+        return tuple(dict.fromkeys(f for f in found if f and " has no rule for " in f))
 
     def useful(self) -> set[str]:
         """Values from which a gradient path leads to a float output."""

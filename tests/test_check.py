@@ -15,6 +15,8 @@ from graphrt.errors import GraphError
 from graphrt.ir import Graph, Node, Value
 from graphrt.ir.builder import GraphBuilder
 from graphrt.manager import get_registry
+from graphrt.op import op
+from graphrt.registry import Registry
 from graphrt.types import SequenceType, TensorType
 
 F = "float64"
@@ -265,3 +267,22 @@ def test_no_graph_is_too_broken_to_check(nodes, inputs, outputs, initializers, u
     report = check(Graph("broken", inputs=inputs, outputs=outputs, nodes=nodes, **fields), get_registry())
     assert str(report)
     json.dumps(report.as_dict())
+
+
+def test_the_report_names_missing_rules_and_modes():
+    @op("Opaque", domain="test", elementwise=True)
+    def opaque(x):
+        return x
+
+    registry = Registry.of(ops=[opaque, *get_registry().table("ops").values()])
+    b = GraphBuilder()
+    x = b.input("x", "float32", ["n", 2])
+    h = x @ b.parameter("w", np.ones((2, 2), "float32"))
+    b.output(h + b.op("Opaque", h, domain="test"), "y")
+    b.output(b.Dropout(h), "z")
+    report = check(b.build(), registry).trainability
+    assert report.trainable == ("w",)
+    assert len(report.missing_rules) == 1
+    assert "test::Opaque" in report.missing_rules[0]
+    assert report.modes == ("1 Dropout in inference form; Trainer and Session(mode='train') switch it",)
+    assert "no derivative rule" in str(report)

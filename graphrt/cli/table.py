@@ -18,6 +18,7 @@ VERBS = {
     "eval": "loss and metrics of a model on data",
     "convert": "read a model in one format and write it in another",
     "diff": "what two models differ in",
+    "bench": "how long a model takes, and which ops take it",
     "ops": "the ops there are, and their derivative rules",
     "plugins": "the installed plug-ins and how they fared",
     "doctor": "report on Python, NumPy, BLAS, plug-ins and this machine",

@@ -219,11 +219,11 @@ def _outside(tables: list[Table], ndim: int) -> Array | None:
 
 
 def apply_tables(x: Array, tables: list[Table], fill: float) -> Array:
-    """Resizes x; what becomes of integers is cut to a whole number, as in Cast; ``fill`` is the extrapolation value."""
+    """Resizes x, rounding what becomes of integers; ``fill`` is the extrapolation value."""
     if all(t.weight is None for t in tables):
         return _apply(x, tables, fill)
     if x.dtype.kind in "iub":
-        y, limits = _apply(x.astype(np.float64), tables, fill), np.iinfo(x.dtype)
+        y, limits = np.rint(_apply(x.astype(np.float64), tables, fill)), np.iinfo(x.dtype)
         return np.clip(y, limits.min, limits.max).astype(x.dtype)
     return _apply(wide(x), tables, fill).astype(x.dtype, copy=False)
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from graphrt.op import Array, op, unbroadcast
 from graphrt.ops._math import quiet
-from graphrt.ops._standardize import mean_over, standardize, standardize_tangent, stash_dtype
+from graphrt.ops._standardize import mean_over, standardize, standardize_tangent, stash_dtype, stash_name
 from graphrt.ops._windows import Window, wide, zeros_for
-from graphrt.types import TensorType, dtype_name, numpy_dtype
+from graphrt.types import TensorType, numpy_dtype
 
 Ints: TypeAlias = tuple[int, ...]
 

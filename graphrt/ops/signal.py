@@ -209,6 +209,11 @@ def _frame_length(signal: Array, window: Array | None, frame_length: Array | Non
     return signal.shape[1] if n is None else n
 
 
+def _paired(signal: Array) -> Array:
+    """The signal [batch, length, 1 or 2]; PyTorch's exporter leaves the last axis of a real one out."""
+    return signal[..., None] if signal.ndim == 2 else signal
+
+
 def _check_signal(signal: Array, onesided: int) -> None:
     if signal.ndim != 3:
         raise ValueError(f"signal {signal.shape} is [batch, length, 1 or 2]")
@@ -252,13 +257,15 @@ def stft(
 ) -> Array:
     """Short-time Fourier transform: the DFT of each windowed frame.
 
-    signal: float [batch, L, 1 or 2], real or complex as pairs; frame_step: int []; window: float [n] (default ones);
+    signal: float [batch, L, 1 or 2], real or complex as pairs; [batch, L] is real too (not in the specification, but
+    written by PyTorch and run by ONNX Runtime); frame_step: int []; window: float [n] (default ones);
     frame_length: int [], n (default that of the window, else L) -> output: [batch, (L - n) // frame_step + 1, K, 2],
     K = n // 2 + 1 if ``onesided`` else n.
     y[b, f, k] = sum_j window[j] signal[b, f frame_step + j] exp(-2 pi i j k / n).
     Linear in the signal (derivative: adjoint DFT, window, overlap and add) and in the window. Raises ValueError for
     a one-sided transform of a complex signal and for frames that do not fit. Source: ONNX operator spec.
     """
+    signal = _paired(signal)
     _check_signal(signal, onesided)
     n = _frame_length(signal, window, frame_length)
     frames = _frames(signal, _scalar(frame_step), n)
@@ -267,17 +274,18 @@ def stft(
 
 @stft.vjp("signal")
 def _(ct: Array, signal_like: Array, frame_step: Array, window: Array, frame_length: Array) -> Array:
-    n = _frame_length(signal_like, window, frame_length)
+    paired = _paired(signal_like)
+    n = _frame_length(paired, window, frame_length)
     back = _frames_adjoint(ct, n)
     back = back if window is None else back * widen(window)
-    back = np.real(back) if signal_like.shape[2] == 1 else back
-    total = _overlap_add(back, _scalar(frame_step), signal_like.shape[1])
-    return _as_pairs(total, signal_like.shape[2], signal_like.dtype)
+    back = np.real(back) if paired.shape[2] == 1 else back
+    total = _overlap_add(back, _scalar(frame_step), paired.shape[1])
+    return _as_pairs(total, paired.shape[2], paired.dtype).reshape(signal_like.shape)
 
 
 @stft.vjp("window")
 def _(ct: Array, signal: Array, frame_step: Array, window_like: Array) -> Array:
-    n = window_like.shape[0]
+    n, signal = window_like.shape[0], _paired(signal)
     frames, back = _frames(signal, _scalar(frame_step), n), _frames_adjoint(ct, n)
     products = np.real(back) * np.real(frames)
     if signal.shape[2] == 2:
@@ -290,7 +298,7 @@ def _(
     signal: TensorType, frame_step_value: Array, window: TensorType | None, frame_length: TensorType | None,
     frame_length_value: Array, onesided: int,
 ) -> TensorType:  # fmt: skip
-    batch, length, pair = signal.shape or (None, None, None)
+    batch, length, pair = (*(signal.shape or (None, None, None)), 1)[:3]
     if onesided and pair == 2:
         raise ValueError("a one-sided spectrum is that of a real signal [..., 1]; set onesided=0 for a complex one")
     n: Dim = None
@@ -319,6 +327,7 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
     yield (pairs, np.array(6), window), {"onesided": 0}
     yield (real, np.array(1)), {}
     yield (rng.normal(size=(0, 6, 1)), np.array(2), window), {}
+    yield (rng.normal(size=(2, 7)), np.array(2), window), {}
 
 
 OPS = (dft, dft_17, stft)

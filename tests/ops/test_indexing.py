@@ -260,3 +260,10 @@ def test_unique_of_strings():
     assert unique(words, axis=0)[0].tolist() == [["a", "c"], ["b", "a"]]
     assert unique(words, axis=0, sorted=0)[2].tolist() == [0, 0, 1]
     assert unique(np.zeros((3, 0)), axis=0)[3].tolist() == [3]
+
+
+def test_unique_of_no_slices():
+    for x, axis in ((np.zeros(0), -1), (np.zeros((0, 2)), 0)):
+        y, *places = unique(x, axis=axis)
+        assert y.shape == x.shape
+        assert [p.shape for p in places] == [(0,)] * 3

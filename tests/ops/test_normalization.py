@@ -142,6 +142,7 @@ def test_stash_type_says_the_statistics_dtype():
     assert (y.dtype, mean.dtype, inv.dtype) == (np.float16, np.float32, np.float32)
     y, mean, _ = layer_normalization(x, one, stash_type=10)
     assert (y.dtype, mean.dtype) == (np.float16, np.float16)
+    assert [out.dtype for out in layer_normalization(X, np.ones(5))] == [np.float64, np.float32, np.float32]
     types = layer_normalization.infer_types(
         [TensorType("float16", ("n", 5)), TensorType("float16", (5,))], {}, n_outputs=3
     )

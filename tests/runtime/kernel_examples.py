@@ -23,6 +23,10 @@ def examples(op_type, rng):
         yield from _matmul(rng)
     if op in ("Softmax", "LogSoftmax"):
         yield from _softmax(rng)
+    if op in ("LayerNormalization", "RMSNormalization"):
+        yield from _layer_normalization(op, rng)
+    if op in ("GRU", "LSTM"):
+        yield from _recurrent(3 if op == "GRU" else 4, rng)
 
 
 def _shape(rng, rank, most=9):
@@ -68,3 +72,30 @@ def _softmax(rng):
     yield Example((masked[:4],), {"axis": 1})
     yield Example((masked,), {"axis": 1})
     yield Example((rng.normal(size=(4, 5)) + np.array([[200.0], [-200.0], [0.0], [1e4]]),), {"axis": -1})
+
+
+def _layer_normalization(op, rng):
+    for shape, axis in [((4, 6), -1), ((2, 3, 4), 1), ((2, 3, 4), -2), ((5,), 0), ((300, 170), -1), ((1, 70_000), 1), ((3, 1), 1)]:
+        if shape == (3, 1) and op == "RMSNormalization":
+            continue  # its cotangent is the difference of equals
+        inner = shape[axis:]
+        x = rng.normal(size=shape) * 3 + 1
+        if op == "LayerNormalization":
+            yield Example((x, rng.normal(size=inner), rng.normal(size=inner)), {"axis": axis, "epsilon": 0.01, "n_outputs": 1})
+        yield Example((x, rng.normal(size=inner)), {"axis": axis, "n_outputs": 1})
+
+
+def _recurrent(gates, rng):
+    for direction, layout, bias, states in [
+        ("forward", 0, 1, 0), ("forward", 0, 0, 1), ("reverse", 0, 1, 1), ("bidirectional", 0, 1, 1), ("forward", 1, 1, 1),
+        ("bidirectional", 1, 0, 0), ("reverse", 1, 1, 0),
+    ]:  # fmt: skip
+        for after in (0, 1) if gates == 3 else (0,):
+            t, n, i, h = _shape(rng, 4)
+            d = 2 if direction == "bidirectional" else 1
+            state = (n, d, h) if layout else (d, n, h)
+            inputs = [rng.normal(size=(n, t, i) if layout else (t, n, i)), rng.normal(size=(d, gates * h, i))]
+            inputs += [rng.normal(size=(d, gates * h, h)), rng.normal(size=(d, 2 * gates * h)) if bias else None, None]
+            inputs += [rng.normal(size=state) if states else None for _ in range(gates - 2)]
+            flag = {"linear_before_reset": after} if gates == 3 else {}
+            yield Example(tuple(inputs), {"direction": direction, "layout": layout, **flag})

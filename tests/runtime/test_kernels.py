@@ -9,6 +9,7 @@ from graphrt.definitions import Kernel
 from graphrt.manager import get_registry
 from graphrt.op import Example
 from graphrt.testing import KernelCheckError, check_kernel
+from tests.runtime.image_examples import examples as image_examples
 from tests.runtime.kernel_examples import examples
 
 KERNELS = tuple(get_registry().table("kernels").values())
@@ -18,6 +19,7 @@ def more_examples(op_type):
     """Arguments of a size that matters, where the ops' own examples are small."""
     rng = np.random.default_rng(1)
     yield from examples(op_type, rng)
+    yield from image_examples(op_type, rng)
     if op_type.startswith(("SGD", "Adam")):
         w, g, m, v = (np.abs(rng.normal(size=(300, 200))) for _ in range(4))
         state = (m,) if op_type == "SGD" else (m, v)

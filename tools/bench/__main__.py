@@ -46,7 +46,10 @@ def main() -> int:
         for task in chosen:
             print(f"bench: {task.title}", file=sys.stderr, flush=True)
             startup = task is STARTUP
-            found[task.name] = (task, measure_startup(settings) if startup else run_task(task.name, settings, task.check))
+            found[task.name] = (
+                task,
+                measure_startup(settings) if startup else run_task(task.name, settings, task.check),
+            )
     made = report.as_json(found, settings, versions, args.best)
     return _show(made, args)
 
@@ -85,7 +88,8 @@ def _versions(settings: Settings) -> dict[str, str]:
 def _show(made: dict[str, Any], args: argparse.Namespace) -> int:
     machine = made["machine"]
     print(f"{machine['cpu']}, {machine['cpus']} CPUs, {machine['system']}, Python {machine['python']}")
-    print(f"{args.threads} threads each; {', '.join(UNSET)} unset; load {machine['load']}; {'quickest calls' if args.best else 'medians ± half the quartile range'}")
+    what = "quickest calls" if args.best else "medians ± half the quartile range"
+    print(f"{args.threads} threads each; {', '.join(UNSET)} unset; load {machine['load'] or 0:.1f}; {what}")
     print("; ".join(f"{n} {v}" for n, v in made["versions"].items()), end="\n\n")
     for lines in (report.table, report.singles, report.memory_table):
         print("\n".join(lines(made)), end="\n\n")

@@ -21,7 +21,9 @@ def machine() -> dict[str, Any]:
     model = platform.processor()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        named = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        named = [
+            line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
         model = named[0] if named else model
     return {
         "cpu": model, "cpus": os.cpu_count(), "system": platform.platform(), "python": platform.python_version(),
@@ -32,7 +34,7 @@ def machine() -> dict[str, Any]:
 def as_json(
     tasks: Mapping[str, tuple[Task, dict[str, Result]]], settings: Settings, versions: Any, best: bool = False
 ) -> dict[str, Any]:
-    """Everything about a run; with ``best`` the quickest calls stand for the medians, for a machine that is not quiet."""
+    """Everything about a run; with ``best`` the quickest calls stand for the medians."""
     found = {
         name: {"title": t.title, "group": t.group, "results": {k: r.as_json() for k, r in results.items()}}
         for name, (t, results) in tasks.items()
@@ -156,7 +158,8 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any], least: float = 0.05)
             continue
         if clear and abs(change - 1) > least:
             verdict = "REGRESSION" if change > 1 else "faster"
-            yield f"{verdict}: {task['title']}: {change:.2f} times the {'time' if alike else 'ratio'} (noise {noise:.0%})"
+            what = "time" if alike else "time relative to the fastest peer"
+            yield f"{verdict}: {task['title']}: {change:.2f} times the {what} (noise {noise:.0%})"
 
 
 def _noise(result: Mapping[str, Any]) -> float:

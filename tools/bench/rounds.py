@@ -121,7 +121,8 @@ def disagreements(values: dict[str, list[float]]) -> dict[str, float]:
     """
     if len(values) < 2:
         return {}
-    table = {name: np.array(v) for name, v in values.items()}
+    length = max(map(len, values.values()))
+    table = {name: np.array(v) if len(v) == length else np.full(length, np.inf) for name, v in values.items()}
     middle = np.median(np.array(list(table.values())), 0)
     if len(values) == 2:
         middle = table.get(OURS, middle)
@@ -134,8 +135,14 @@ def _take_turns(processes: dict[str, Process], results: dict[str, Result], setti
     for turn in range(settings.rounds):
         for at in range(len(names)):
             name = names[(at + turn) % len(names)]
+            if results[name].wrong:
+                continue
             time.sleep(PAUSE)
-            times = processes[name].ask(do="time", seconds=settings.seconds)["times"]
+            try:
+                times = processes[name].ask(do="time", seconds=settings.seconds)["times"]
+            except (Unable, RuntimeError) as e:
+                results[name] = Result(why=str(e), wrong=True)
+                continue
             results[name].turns.append(statistics.median(times))
             results[name].calls += len(times)
             results[name].best = min([*times, *([results[name].best] if turn else [])])

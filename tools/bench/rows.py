@@ -127,10 +127,16 @@ ROWS = {
             {"hidden": [2048, 2048], "activation": "Relu"},
         ),
         Row("lenet", "LeNet-5, 64x1x28x28", "lenet", (64, 1, 28, 28)),
-        Row("residual", "4 residual blocks 64ch 3x3 + BatchNorm, 16x64x32x32", "residual", (16, 64, 32, 32), {"blocks": 4}),
-        Row("encoder", "Transformer encoder layer d=256 h=4 ff=1024, 8x128", "encoder", (8, 128, 256), {"heads": 4, "ff": 1024}),
+        Row(
+            "residual", "4 residual blocks 64ch 3x3 + BatchNorm, 16x64x32x32", "residual", (16, 64, 32, 32),
+            {"blocks": 4},
+        ),
+        Row(
+            "encoder", "Transformer encoder layer d=256 h=4 ff=1024, 8x128", "encoder", (8, 128, 256),
+            {"heads": 4, "ff": 1024},
+        ),
         Row("lstm", "LSTM 64->128, 32 x 64 steps", "lstm", (64, 32, 64), {"hidden": 128}),
-        Row("tiny", "MLP 4-4-10, batch 2: loads what a contender loads late", "mlp", (2, 4), {"hidden": [4], "activation": "Relu"}),
+        Row("tiny", "what loads a contender", "mlp", (2, 4), {"hidden": [4], "activation": "Relu"}),
         Row("mlp-tanh", "MLP 784-128-10, batch 32, tanh", "mlp", (32, 784), {"hidden": [128], "activation": "Tanh"}),
     )
 }  # fmt: skip

@@ -96,4 +96,3 @@ def _call(program: tuple[str, ...], folder: Path, threads: int) -> str:
     command = [sys.executable, *(p.format(folder=str(folder)) if "{folder" in p else p for p in program)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment(threads), check=False)
     return "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["it failed"])[-1]
-

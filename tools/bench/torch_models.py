@@ -137,7 +137,11 @@ class Recurrent(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.tokens, self.lstm, self.head = nn.Embedding(512, 64), nn.LSTM(64, 128, 2, batch_first=True), nn.Linear(128, 10)
+        self.tokens, self.lstm, self.head = (
+            nn.Embedding(512, 64),
+            nn.LSTM(64, 128, 2, batch_first=True),
+            nn.Linear(128, 10),
+        )
 
     def forward(self, ids: Tensor) -> Tensor:
         return self.head(self.lstm(self.tokens(ids))[0][:, -1])

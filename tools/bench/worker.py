@@ -75,7 +75,7 @@ class Worker:
         return {"values": values, "memory": max(peak - before, 0), "peak": peak}
 
     def time(self, seconds: float, least: int) -> list[float]:
-        """The seconds of each call: at least ``least`` calls, and for ``seconds``; one call to warm up is not counted."""
+        """The seconds of each call: at least ``least`` calls, for ``seconds``; a first one is not counted."""
         run, clock, times = self.run, time.perf_counter, []
         run()
         end = clock() + seconds

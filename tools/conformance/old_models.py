@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,9 +57,9 @@ class Subject:
         found = (_element(s) for s in strings.get(type_name, [type_name]))
         return [e for e in dict.fromkeys(found) if e]
 
-    def type_of_input(self, index: int) -> str:
-        """The schema's name for the type of the input at a place."""
-        return str(self.schema.inputs[min(index, len(self.schema.inputs) - 1)].type_str)
+    def formal(self, index: int) -> Any:
+        """The schema's input at a place; the last one takes the rest."""
+        return self.schema.inputs[min(index, len(self.schema.inputs) - 1)]
 
 
 @dataclass
@@ -83,8 +82,7 @@ class Trial:
     def describe(self, subject: Subject) -> str:
         """The node in one line, with its attributes and inputs."""
         inputs = ", ".join(
-            f"{subject.schema.inputs[min(i, len(subject.schema.inputs) - 1)].name}={_show(x)}"
-            + ("!" if i in self.constants else "")
+            f"{subject.formal(i).name}={_show(x)}" + ("!" if i in self.constants else "")
             for i, x in enumerate(self.inputs)
         )
         attributes = ", ".join(f"{k}={_show(v)}" for k, v in self.attributes.items())
@@ -228,11 +226,9 @@ def _schema_type(subject: Subject, trial: Trial, index: int) -> TypeProto | None
     outputs = subject.schema.outputs
     name = outputs[min(index, len(outputs) - 1)].type_str
     for i, x in enumerate(trial.inputs):
-        if subject.type_of_input(i) == name and isinstance(x, np.ndarray):
+        if subject.formal(i).type_str == name and isinstance(x, np.ndarray):
             return type_to_onnx(TensorType(TensorType.of(x).dtype))
     allowed = subject.allowed(name)
     if len(allowed) == 1 and name.startswith("tensor"):
         return type_to_onnx(TensorType(allowed[0]))
     return None
-
-

@@ -31,7 +31,7 @@ def trials(subject: Subject, seed: int, rounds: int) -> Iterator[Trial]:
         rounds: how often each example is changed at random.
     """
     rng = np.random.default_rng([seed, subject.opset, *subject.schema.name.encode()])
-    bases = [t for t in map(lambda t: _legal(subject, t), _bases(subject, seed)) if t is not None]
+    bases = [t for t in (_legal(subject, t) for t in _bases(subject, seed)) if t is not None]
     for base in bases:
         yield typed(subject, base, {})
     for dtypes in _other_types(subject, bases):
@@ -55,8 +55,9 @@ def _bases(subject: Subject, seed: int) -> Iterator[Trial]:
         inputs = [_array(x) for x in e.inputs]
         yield Trial(inputs, attributes, n_outputs, f"example {i}", outer)
         least = subject.schema.min_output
-        if 0 < least < n_outputs and not any(isinstance(v, Graph) for v in attributes.values()):
-            yield Trial(inputs, attributes, least, f"example {i}, fewest outputs", outer)
+        fewest = Trial(inputs, attributes, least, f"example {i}, fewest outputs", outer)
+        if 0 < least < n_outputs and not _has_graphs(fewest):
+            yield fewest
     for point in examples(op, seed) if op.elementwise else ():
         if point.label.startswith("generated"):
             yield Trial([_array(x) for x in point.node_inputs], {}, 1, point.label)
@@ -64,6 +65,10 @@ def _bases(subject: Subject, seed: int) -> Iterator[Trial]:
 
 def _output_count(subject: Subject) -> int:
     return sum(o.option != _Option.Variadic for o in subject.schema.outputs) or 1
+
+
+def _has_graphs(trial: Trial) -> bool:
+    return any(isinstance(v, Graph) for v in trial.attributes.values())
 
 
 def _array(x: Any) -> Any:
@@ -110,19 +115,14 @@ def typed(subject: Subject, trial: Trial, dtypes: dict[str, str]) -> Trial:
     chosen = dict(dtypes)
     inputs = []
     for i, x in enumerate(trial.inputs):
-        name = subject.type_of_input(i)
-        have = _dtype(x)
-        if have is None or subject.schema.inputs[min(i, len(subject.schema.inputs) - 1)].option == _Option.Variadic and not _homogeneous(subject, i):
+        name, have = subject.formal(i).type_str, _dtype(x)
+        if have is None or not subject.formal(i).is_homogeneous:
             inputs.append(x)
             continue
         wanted = chosen.setdefault(name, _default_type(subject.allowed(name), have))
         inputs.append(_cast(x, wanted))
     label = trial.label + ("" if not dtypes else " " + ", ".join(f"{k}: {v}" for k, v in dtypes.items()))
     return replace(trial, inputs=inputs, label=label)
-
-
-def _homogeneous(subject: Subject, index: int) -> bool:
-    return bool(subject.schema.inputs[min(index, len(subject.schema.inputs) - 1)].is_homogeneous)
 
 
 def _dtype(x: Any) -> str | None:
@@ -154,8 +154,8 @@ def _cast(x: Any, wanted: str) -> Any:
         whole = np.nan_to_num(x, posinf=99, neginf=-99)
         x = np.rint(whole if np.array_equal(whole, np.rint(whole)) else 3 * whole)
     if dtype.kind in "iu":
-        info = np.iinfo(dtype)
-        x = np.clip(np.asarray(x).astype(np.float64), 0 if dtype.kind == "u" else max(info.min, -(2**31)), min(info.max, 2**31))
+        low, high = max(np.iinfo(dtype).min, -(2**31)), min(np.iinfo(dtype).max, 2**31)
+        x = np.clip(np.asarray(x, np.float64), low, high)
     return np.asarray(x).astype(dtype)
 
 
@@ -163,8 +163,8 @@ def _types_in(subject: Subject, trial: Trial) -> dict[str, list[str]]:
     """The schema's names of types whose inputs may change, to the element types they may take."""
     found: dict[str, list[str]] = {}
     for i, x in enumerate(trial.inputs):
-        name, have = subject.type_of_input(i), _dtype(x)
-        if have is None or not _homogeneous(subject, i) or any(isinstance(v, Graph) for v in trial.attributes.values()):
+        name, have = subject.formal(i).type_str, _dtype(x)
+        if have is None or not subject.formal(i).is_homogeneous or _has_graphs(trial):
             continue
         allowed = [d for d in subject.allowed(name) if d in _CHANGED]
         if have in ("string", "bool"):
@@ -208,7 +208,7 @@ def attribute_pool(op: Op) -> dict[str, list[Any]]:
 
 def _changed(subject: Subject, base: Trial, pool: dict[str, list[Any]], rng: np.random.Generator) -> Trial | None:
     """The example with one to three random changes."""
-    if any(isinstance(v, Graph) for v in base.attributes.values()):
+    if _has_graphs(base):
         return None
     trial = replace(base, inputs=list(base.inputs), attributes=dict(base.attributes), label=base.label + " changed")
     for _ in range(int(rng.integers(1, 4))):

@@ -13,6 +13,7 @@ from graphrt.cli.output import number, print_json
 from graphrt.cli.points import read_inputs
 from graphrt.cli.usage import UsageError
 from graphrt.format.atomic import write_atomically
+from graphrt.runtime.profile import Profiler
 from graphrt.runtime.session import Session
 from graphrt.types import TensorType
 
@@ -32,6 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fetch", action="append", metavar="NAME", help="values wanted (default: the outputs)")
     parser.add_argument("--mode", choices=["infer", "train"], default="infer", help="default: infer")
     parser.add_argument("--seed", type=int, default=0, help="of random ops")
+    parser.add_argument("--profile", metavar="FILE.json", help="write when each node ran, for chrome://tracing")
     parser.add_argument("--json", action="store_true", help="print the outputs as JSON: {name: nested lists}")
 
 
@@ -40,12 +42,17 @@ def run(args: argparse.Namespace) -> int:
     graph = read_graph(args.model)
     if args.output and not args.output.lower().endswith((".npz", ".npy")):
         raise UsageError(f"--output {args.output}: its suffix is .npz or .npy")
-    session = Session(graph, mode=args.mode, seed=args.seed)
+    profiler = Profiler()
+    session = Session(graph, mode=args.mode, seed=args.seed, observers=[profiler] if args.profile else [])
     wanted = choose_names(args.fetch, sorted(graph.names())) if args.fetch else None
     given = read_inputs([], args.data)
     declared = set(graph.input_names)
     inputs = {k: v for k, v in given.items() if k in declared} | read_inputs(args.input, None)
-    outputs = session.run(fit_inputs(graph, inputs), wanted)
+    feeds = fit_inputs(graph, inputs)
+    profiler.begin()
+    outputs = session.run(feeds, wanted)
+    if args.profile:
+        save_trace(args.profile, profiler)
     if args.output:
         save_arrays(args.output, outputs)
     if args.json:
@@ -55,6 +62,15 @@ def run(args: argparse.Namespace) -> int:
             kind = f": {TensorType.of(array)}" if isinstance(array, np.ndarray) else ""
             print(f"{name}{kind} =\n{number(array) if isinstance(array, np.ndarray) else array}")
     return 0
+
+
+def save_trace(path: str, profiler: Profiler) -> None:
+    """Writes a profiler's events, whole or not at all."""
+
+    def write(out: BinaryIO) -> None:
+        out.write(profiler.trace_text().encode())
+
+    write_atomically(path, write)
 
 
 def save_arrays(path: str, arrays: dict[str, Any]) -> None:

@@ -13,10 +13,13 @@ from graphrt.cli.inputs import read_graph
 from graphrt.cli.output import print_json
 from graphrt.cli.training import add_data_arguments, choose_objective, class_labels, read_dataset
 from graphrt.cli.usage import UsageError
+from graphrt.cli.verbs.run import save_trace
 from graphrt.definitions import Optimizer, Schedule, ScheduleDefinition
 from graphrt.io import save, suffixes
 from graphrt.ir import Graph
 from graphrt.manager import get_registry
+from graphrt.runtime.profile import Profiler
+from graphrt.train.callbacks import TrainingCallback
 from graphrt.train.data import Dataset
 from graphrt.train.trainer import Trainer
 
@@ -46,6 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trainable", action="append", metavar="PATTERN", help="weights; * for any, ! excludes")
     parser.add_argument("--out", metavar="FILE", help="where to save the trained model")
     parser.add_argument("--seed", type=int, default=0, help="of the split, the order of examples, random ops")
+    parser.add_argument("--profile", metavar="FILE.json", help="write when each node ran, for chrome://tracing")
     parser.add_argument("--no-progress", action="store_true", help="show no progress bar")
     parser.add_argument("--json", action="store_true", help="print the history and the final figures as JSON")
 
@@ -59,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
     data, target = read_dataset(graph, args)
     batch_size = args.batch_size or 32
     parts = split(args, graph, data, target)
+    profiler = Profiler()
     trainer = Trainer(
         graph,
         choice.loss,
@@ -71,10 +76,12 @@ def run(args: argparse.Namespace) -> int:
         seed=args.seed,
         output=choice.output,
         target=target,
+        observers=[profiler] if args.profile else [],
     )
     if choice.note:
         print(choice.note, file=sys.stderr)
     shown = not args.no_progress and sys.stderr.isatty()
+    profiler.begin()
     history = trainer.fit(
         parts["train"],
         parts.get("validation"),
@@ -82,7 +89,10 @@ def run(args: argparse.Namespace) -> int:
         batch_size=batch_size,
         early_stopping=args.early_stopping,
         progress=shown,
+        callbacks=[_Steps(profiler)] if args.profile else [],
     )
+    if args.profile:
+        save_trace(args.profile, profiler)
     figures = {name: trainer.evaluate(part) for name, part in parts.items()}
     if args.out:
         save(trainer.graph(), args.out)
@@ -92,6 +102,17 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print(result, None if shown else history.table(), parts)
     return 0
+
+
+class _Steps(TrainingCallback):
+    """Tells a profiler where each step begins."""
+
+    def __init__(self, profiler: Profiler):
+        self._profiler = profiler
+
+    def on_step_end(self, trainer: Any, step: int, metrics: Any) -> None:
+        """The next step begins."""
+        self._profiler.begin()
 
 
 def check_target(path: str) -> None:

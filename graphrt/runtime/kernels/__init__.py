@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from graphrt.definitions import Kernel
 
-FAMILIES = ("elementwise", "losses", "matmul", "optimizers", "products", "softmax")
+FAMILIES = ("normalization", "pooling", "convolution", "elementwise", "layer_normalization", "losses", "matmul", "optimizers", "products", "recurrent", "softmax")
 """The modules of this folder that define kernels, each in its tuple ``KERNELS``."""
 
 

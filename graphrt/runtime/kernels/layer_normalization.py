@@ -76,7 +76,7 @@ def layer_normalization(site: KernelSite) -> Function | None:
     layout = _layout(site, *(("scale", "b") if has_b else ("scale",)))
     if layout is None:
         return None
-    epsilon = site.attributes["epsilon"]
+    epsilon, stash = site.attributes["epsilon"], numpy_dtype(_STASH[site.attributes["stash_type"]])
     rows, columns, dtype = layout.rows, layout.columns, layout.dtype
 
     def run(x: Array, scale: Array, b: Array = None) -> tuple[Array, Array, Array]:
@@ -89,7 +89,7 @@ def layer_normalization(site: KernelSite) -> Function | None:
             np.multiply(part, factor, part)
             if has_b:
                 np.add(part, shift, part)
-        return y, mean, inv
+        return y, mean.astype(stash, copy=False), inv.astype(stash, copy=False)
 
     return run
 
@@ -98,12 +98,11 @@ def layer_normalization(site: KernelSite) -> Function | None:
 def layer_normalization_cotangents(site: KernelSite) -> Function | None:
     """inv (v - <v> - xhat <v xhat>) with v = ct scale, and the sum of ct xhat; one block of rows after the other."""
     layout = _layout(site, "scale")
-    statistics = site.inputs.get("ct_mean") is not None or site.inputs.get("ct_inv_std_dev") is not None
-    if layout is None or statistics or not site.is_float("x", "ct"):
+    if layout is None or not site.is_float("x", "ct"):
         return None
     epsilon, (rows, columns), dtype = site.attributes["epsilon"], layout[2:4], layout.dtype
 
-    def run(ct: Array, ct_mean: None, ct_inv_std_dev: None, x: Array, scale: Array) -> tuple[Array, Array]:
+    def run(ct: Array, ct_mean: Array, ct_inv_std_dev: Array, x: Array, scale: Array) -> tuple[Array, Array]:
         x_ct, scale_ct = np.empty(layout.shape, dtype), np.zeros(columns, dtype)
         matrices = ct.reshape(rows, columns), x.reshape(rows, columns), x_ct.reshape(rows, columns)
         factor = scale.reshape(columns)
@@ -117,12 +116,16 @@ def layer_normalization_cotangents(site: KernelSite) -> Function | None:
             _standardize(x_, layout, epsilon, mean[:n], scaled, xhat)
             np.multiply(ct_, xhat, t)
             scale_ct += np.matmul(ones[:n], t)
-            along = np.matmul(t, weights)[:, None]
-            np.multiply(xhat, along, xhat)
+            along = np.matmul(t, weights)
+            if ct_inv_std_dev is not None:
+                along += ct_inv_std_dev.reshape(rows)[block] * scaled / columns
+            np.multiply(xhat, along[:, None], xhat)
             np.multiply(ct_, factor, v)
             np.subtract(v, xhat, v)
             np.subtract(v, np.matmul(ct_, weights)[:, None], v)
             np.multiply(v, scaled[:, None], v)
+            if ct_mean is not None:
+                np.add(v, ct_mean.reshape(rows)[block][:, None] / columns, v)
         return x_ct, scale_ct.reshape(scale.shape)
 
     return run

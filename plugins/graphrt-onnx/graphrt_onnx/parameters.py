@@ -8,7 +8,7 @@ After this, a float initializer of the graph that is no running statistic is a p
 - an initializer that is also an input is a parameter where the format demanded the input (before IR version 4), or
   where every initializer of the model is listed so and it is used as a weight; export lists it again;
 - weights of zeros or of ones that PyTorch's exporter wrote once, because they are equal as long as nothing is trained,
-  become separate initializers again, each with its name.
+  become separate initializers again, each with its name (or, where that is lost, with a number after the first's).
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ _DOMAINS = frozenset({"", "ai.onnx.ml", "ai.onnx.preview.training", "ai.onnx.tra
 
 def sort_out_weights(graph: Graph, registry: Registry, model: ModelProto, notes: Notes) -> Graph:
     """Applies the rules of this module to a graph as it was read."""
-    graph = _untied(graph)
+    graph = _separated(_untied(graph), notes)
     roles = roles_of(graph, registry)
     inputs = _true_inputs(graph, roles, model.ir_version)
     graph = graph.replace(inputs=tuple(v for v in graph.inputs if v.name in inputs))
@@ -96,6 +97,35 @@ def _untied(graph: Graph) -> Graph:
     nodes = tuple(n for n in graph.nodes if not (n.outputs and n.outputs[0] in copies))
     info = {k: v for k, v in graph.value_info.items() if k not in copies}
     return graph.replace(nodes=nodes, initializers={**given, **copies}, value_info=info)
+
+
+def _separated(graph: Graph, notes: Notes) -> Graph:
+    """Gives each reader of a uniform parameter its own, as `_untied` does, where the exporter let them share a name."""
+    names = graph.names()
+    shared = {
+        k
+        for k, a in graph.initializers.items()
+        if notes.property(k, KIND) == "PARAMETER" and a.size > 1 and _is_float(a) and _is_uniform(a)
+    }
+    copies: dict[str, Array] = {}
+    met: set[str] = set()
+    nodes = []
+    for node in graph.nodes:
+        own = list(node.inputs)
+        for i, name in enumerate(own):
+            if name in met & shared:
+                own[i] = _fresh(name, names | copies.keys())
+                copies[own[i]] = graph.initializers[name]
+            met.add(name)
+        nodes.append(node if tuple(own) == node.inputs else replace(node, inputs=tuple(own)))
+    return graph.replace(nodes=nodes, initializers={**graph.initializers, **copies}) if copies else graph
+
+
+def _fresh(name: str, taken: Collection[str]) -> str:
+    n = 1
+    while f"{name}_{n}" in taken:
+        n += 1
+    return f"{name}_{n}"
 
 
 class _Judge:

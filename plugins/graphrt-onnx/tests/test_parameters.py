@@ -155,3 +155,17 @@ def test_what_the_exporter_computed_from_nothing_is_a_constant_where_it_notes_th
         m.graph.value_info.append(helper.make_tensor_value_info(name, 1, None))
         m.graph.value_info[-1].metadata_props.add(key=key, value=value)
     assert set(gr.Session(from_onnx(m)).trainable()) == {"w", "rows"}
+
+
+def test_weights_that_share_a_name_because_they_were_equal_are_separated():
+    m = model(
+        "(float[n,2] x) => (float[n,2] y) { a = Mul (x, ones)  b = Mul (a, w)  c = Mul (b, ones)  y = Mul (c, w) }",
+        ones=np.ones(2, "f"), w=f32(2),
+    )  # fmt: skip
+    for name in ("ones", "w"):
+        m.graph.value_info.append(helper.make_tensor_value_info(name, 1, [2]))
+        m.graph.value_info[-1].metadata_props.add(key=KIND, value="PARAMETER")
+    graph = from_onnx(m)
+    assert gr.Session(graph).trainable() == ("ones", "w", "ones_1")
+    back = to_onnx(graph)
+    assert gr.Session(from_onnx(back)).trainable() == ("ones", "w", "ones_1")
