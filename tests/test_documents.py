@@ -60,8 +60,8 @@ def test_commands_of_the_readme(folder, capsys):
     found = commands(README)
     assert len(found) > 12
     for command in found:
-        if command.split()[1] in ("trace", "grad", "--help"):
-            continue
+        if command.split()[1] in ("trace", "grad", "--help") or "model.onnx" in command:
+            continue  # tried below, and in the tests of graphrt-onnx
         assert main(shlex.split(command)[1:]) == 0, (command, capsys.readouterr().err)
 
 

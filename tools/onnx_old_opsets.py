@@ -8,8 +8,9 @@ The models come from the examples of the registered ops: in all element types th
 changes of attributes, sizes and absent inputs. Where ONNX Runtime has no kernel, ONNX's reference is the peer. The
 columns count models: compared with ONNX Runtime, those that agree, differ, differ for a known reason; without a kernel
 there, and of these how many agree and differ with the reference; and those that both refuse, or that are not valid.
-The reference ignores attributes and types here and there: it is
-counted and no judge. Exit code 0 when nothing differs from ONNX Runtime but for a known reason. Needs the packages ``onnx`` and ``onnxruntime``.
+The reference
+ignores attributes and types here and there: it is counted, and no judge. Exit code 0 when nothing differs from ONNX
+Runtime but for a known reason. Needs the packages ``onnx`` and ``onnxruntime``.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from .process import Process
 RTOL, ATOL = 2e-3, 2e-4
 """How near results must be to their median over the contenders: relative, and absolute relative to the largest."""
 OURS = "graphrt"
+SLOW, FEW = 5.0, 3  # calls of so many seconds get so few turns
 PAUSE = 0.05  # seconds between turns: until the threads of the one before sleep
 
 
@@ -93,12 +94,14 @@ def run_task(task: str, settings: Settings, check: int) -> dict[str, Result]:
     results = {name: Result() for name in settings.contenders}
     processes: dict[str, Process] = {}
     values: dict[str, list[float]] = {}
+    slowest = 0.0
     try:
         for name, result in results.items():
             try:
                 processes[name] = Process(name, settings.threads, settings.folder)
                 answer = processes[name].ask(do="prepare", task=task, check=check)
                 values[name], result.memory = answer["values"], answer["memory"]
+                slowest = max(slowest, answer["taken"])
             except (Unable, RuntimeError) as e:
                 result.why, result.wrong = str(e), not isinstance(e, Unable)
                 if name in processes:
@@ -106,7 +109,8 @@ def run_task(task: str, settings: Settings, check: int) -> dict[str, Result]:
         for name, off in disagreements(values).items():
             results[name].why, results[name].wrong = f"its results are off by {off:.2g}", True
             processes.pop(name).close()
-        _take_turns(processes, results, settings)
+        rounds = settings.rounds if slowest < SLOW else min(settings.rounds, FEW)
+        _take_turns(processes, results, rounds, settings.seconds)
     finally:
         for process in processes.values():
             process.close()
@@ -130,16 +134,16 @@ def disagreements(values: dict[str, list[float]]) -> dict[str, float]:
     return {n: float(np.max(np.abs(v - middle))) for n, v in table.items() if not np.all(np.abs(v - middle) <= limit)}
 
 
-def _take_turns(processes: dict[str, Process], results: dict[str, Result], settings: Settings) -> None:
+def _take_turns(processes: dict[str, Process], results: dict[str, Result], rounds: int, seconds: float) -> None:
     names: Sequence[str] = list(processes)
-    for turn in range(settings.rounds):
+    for turn in range(rounds):
         for at in range(len(names)):
             name = names[(at + turn) % len(names)]
             if results[name].wrong:
                 continue
             time.sleep(PAUSE)
             try:
-                times = processes[name].ask(do="time", seconds=settings.seconds)["times"]
+                times = processes[name].ask(do="time", seconds=seconds)["times"]
             except (Unable, RuntimeError) as e:
                 results[name] = Result(why=str(e), wrong=True)
                 continue

@@ -76,7 +76,8 @@ def _has_empty_sequence(trial: Trial, difference: str) -> bool:
 def _votes_tie(trial: Trial, difference: str) -> bool:
     """Whether all votes are for one of two classes, and sums of them are 0.5, or 0, but for rounding."""
     labels = trial.attributes.get("classlabels_strings") or trial.attributes.get("classlabels_int64s") or ()
-    weights = np.asarray(trial.attributes["class_weights"])
+    tensor = trial.attributes.get("class_weights_as_tensor")
+    weights = np.asarray(trial.attributes.get("class_weights", tensor))
     sums = np.add.outer(weights, weights)
     ties = np.isclose(sums, 0.5).any() or np.isclose(sums, 0).any()
     return len(labels) == 2 and len(set(trial.attributes["class_ids"])) == 1 and bool(ties)
@@ -105,7 +106,7 @@ KNOWN: tuple[Known, ...] = (
           "output_shape"),
     Known(("MeanVarianceNormalization",), _ALWAYS, _says("not np.float32(nan)"),
           "the function's body adds 1e-9 to the deviation; ONNX Runtime divides by 0"),
-    Known(("NonZero",), _ALWAYS, _says("shape [0, "), "a scalar gives [0, n], as the specification says in so many words"),
+    Known(("NonZero",), _ALWAYS, _says("shape [0, "), "a scalar gives [0, n], as the specification says outright"),
     Known(("OneHot",), range(9, 11), lambda trial, difference: bool(np.any(trial.inputs[0] < 0)),
           "before opset 11 a negative index gives off values only; ONNX Runtime counts it from the end"),
     Known(("ReduceLogSumExp",), _ALWAYS, _takes(0, "int32", "int64"),
@@ -113,7 +114,7 @@ KNOWN: tuple[Known, ...] = (
     Known(("ReduceLogSumExp",), _ALWAYS, _all(_takes(0, "float16"), _says("not np.float16(inf)")),
           "ONNX Runtime overflows on the way"),
     Known(("Resize",), _ALWAYS, _all(_has("coordinate_transformation_mode", "align_corners"), _odd_scales),
-          "align_corners takes scale * size unrounded, as ONNX's own test has it; ONNX Runtime takes the output's size"),
+          "align_corners takes scale * size unrounded, as ONNX's own test has it; ONNX Runtime rounds it"),
     Known(("Squeeze",), range(13, 100), lambda trial, difference: np.size(_input(trial, 1)) == 0,
           "no axes are given, which is not an absent input; ONNX Runtime removes every 1"),
     Known(("LabelEncoder",), range(2, 4), _takes(0, "float32", "float64"), "NaN keys match; not in ONNX Runtime"),
@@ -121,9 +122,11 @@ KNOWN: tuple[Known, ...] = (
           "ONNX Runtime writes one of two scores to a wrong place"),
     Known(("TreeEnsembleRegressor",), _ALWAYS, lambda trial, difference: bool(trial.attributes.get("base_values")),
           "ONNX Runtime leaves out the base value of a target that no leaf votes for"),
+    Known(("TreeEnsemble",), _ALWAYS, _all(_has("n_targets", 2), _has("post_transform", 2)),
+          "LOGISTIC of each sum; ONNX Runtime takes two targets for a class and its opposite"),
     # ---- the specification leaves it open
     Known(("Cast", "CastLike"), _ALWAYS, _says("not '"),
-          "numbers as text: the shortest that reads back, as NumPy; ONNX Runtime prints eight digits and 0, 1 for bool"),
+          "numbers as text: the shortest that reads back, True and False; ONNX Runtime: eight digits, 1 and 0"),
     Known(("Cast",), _ALWAYS, _all(_takes(0, "object"), _has("to", 9)), "text as bool is undefined"),
     Known(("Dropout",), range(7, 12), _says("output 1"),
           "the mask in inference: all True, as opset 12 says; all False in ONNX Runtime"),
@@ -132,8 +135,8 @@ KNOWN: tuple[Known, ...] = (
     Known(("LabelEncoder",), range(2, 4), _has("keys_int64s", (1, 2, 1)),
           "a repeated key: the last counts, as version 4 says; the first in ONNX Runtime"),
     Known(_REDUCTIONS, _ALWAYS, _empty(0), "nothing to reduce: undefined"),
-    Known(("RNN",), _ALWAYS, _all(_has_empty_sequence, _says("output 1")),
-          "a sequence of length 0 ends in its initial state, as in LSTM and GRU; 0 in ONNX Runtime"),
+    Known(("GRU", "LSTM", "RNN"), _ALWAYS, _all(_has_empty_sequence, _says("not np.float", "(0.0)")),
+          "a sequence of length 0 ends in its initial state; in zeros in ONNX Runtime"),
     Known(("Resize", "Upsample"), _ALWAYS, lambda trial, difference: trial.inputs[0].dtype.kind in "iu",
           "integers are rounded, as in ONNX's reference; ONNX Runtime cuts them off"),
     Known(("TopK",), _ALWAYS, _has("sorted", 0), "the order is undefined"),
@@ -142,13 +145,16 @@ KNOWN: tuple[Known, ...] = (
     # ---- not a model that the specification allows
     Known(("ArgMax", "ArgMin", *_REDUCTIONS), _ALWAYS, _refuses("out of range for a tensor"), "no such axis"),
     Known(("Compress",), _ALWAYS, _refuses("condition of shape"), "the condition is longer than the axis"),
+    Known(("DFT",), range(20, 100), _all(_has("inverse", 1), _has("onesided", 1)),
+          "more frequencies than dft_length // 2 + 1, or the first with an imaginary part"),
+    Known(("GatherND",), _ALWAYS, _refuses("batch dimensions"), "batch dimensions differ"),
     Known(("Imputer",), _ALWAYS, _refuses("new values"), "neither one value nor one per column"),
     Known(("LinearClassifier",), _ALWAYS, _refuses("the coefficients are for"), "coefficients for other columns"),
     Known(("MaxUnpool",), _ALWAYS, _refuses("out of bounds"), "an index beyond the output"),
     Known(("MeanVarianceNormalization",), _ALWAYS, _refuses("out of range"), "no such axis"),
     Known(("NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss"), _ALWAYS, _refuses("is not one of the classes"),
           "a label that is no class; ONNX Runtime reads what is beside"),
-    Known(_POOLS, _ALWAYS, _refuses("does not fit into"), "the window is larger than the image: nothing would come out"),
+    Known(_POOLS, _ALWAYS, _refuses("does not fit into"), "the window is larger than the image: nothing comes out"),
     Known(("Reshape",), _ALWAYS, _refuses("no -1 beside an explicit 0"), "0 and -1 together, with allowzero"),
     Known(("Resize",), _ALWAYS, _refuses("needs a roi"), "tf_crop_and_resize without a roi"),
     Known(("RoiAlign",), _ALWAYS, _has("output_height", 0), "an output of height 0"),

@@ -176,6 +176,8 @@ def has_four_bits(value: Any) -> bool:
 def type_of(value: Any) -> ValueType:
     """The type of an array, list or dictionary."""
     if isinstance(value, list):
+        if value and isinstance(value[0], dict):
+            return SequenceType(type_of(value[0]))
         return SequenceType(TensorType(TensorType.of(value[0]).dtype if value else "float32"))
     if isinstance(value, dict):
         key, entry = next(iter(value.items()))

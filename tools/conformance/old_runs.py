@@ -67,7 +67,10 @@ def onnx_runtime(model: ModelProto, feeds: dict[str, Any]) -> Outcome:
         if any(map(_is_special, feeds.values())) or _gives_special(session):
             values = session.run_with_ort_values(None, {k: _to_ort(v) for k, v in feeds.items()})
             return [_from_ort(v) for v in values]
-        return [plain(v) for v in session.run(None, feeds)]
+        outputs = session.run(None, feeds)
+        if any(isinstance(v, ort.SparseTensor) for v in outputs):
+            raise NotImplementedError("NOT_IMPLEMENTED: a sparse output")
+        return [plain(v) for v in outputs]
 
     return _outcome(run)
 

@@ -127,7 +127,7 @@ def typed(subject: Subject, trial: Trial, dtypes: dict[str, str]) -> Trial:
 
 def _dtype(x: Any) -> str | None:
     if isinstance(x, list):
-        return _dtype(x[0]) if x and isinstance(x[0], np.ndarray) else None
+        return None if not x or isinstance(x[0], dict) else _dtype(x[0])
     return dtype_name(x.dtype) if isinstance(x, np.ndarray) else None  # none for maps
 
 
@@ -236,13 +236,18 @@ def _change_attribute(subject: Subject, trial: Trial, pool: dict[str, list[Any]]
         del trial.attributes[name]
         return
     choices = list(pool.get(name, ()))
-    if spec.type.name == "INT" and spec.default_value.name and spec.default_value.i in (0, 1) and "axis" not in name:
+    if (
+        spec.type.name == "INT"
+        and spec.default_value.name
+        and spec.default_value.i in (0, 1)
+        and not name.endswith(("axis", "type"))
+    ):
         choices += [0, 1]
     if spec.type.name == "INT" and "axis" in name:
         rank = max((np.ndim(x) for x in trial.inputs if isinstance(x, np.ndarray)), default=1)
         choices += range(-rank, rank)
     if spec.type.name == "FLOAT":
-        choices = [*choices, round(float(rng.uniform(0.05, 1.5)), 3)]
+        choices = [*choices, round(float(rng.uniform(0.05, 0.95)), 3)]
     if choices:
         trial.attributes[name] = choices[int(rng.integers(len(choices)))]
 

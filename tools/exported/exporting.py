@@ -45,7 +45,7 @@ def variants(entry: Entry) -> Iterator[Variant]:
     if "script" in entry.exporters:
         yield from (Variant("script", o, "eval") for o in entry.opsets)
         yield Variant("script", entry.opsets[len(entry.opsets) // 2 - 1], "keep")
-        yield from (Variant("script", o, "train") for o in (entry.opsets[0], entry.opsets[-1]))
+        yield from (Variant("script", o, "train") for o in dict.fromkeys((entry.opsets[0], entry.opsets[-1])))
     if "dynamo" in entry.exporters:
         yield from (Variant("dynamo", None, m) for m in ("eval", "raw"))
 

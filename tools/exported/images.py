@@ -257,5 +257,5 @@ class Assorted(nn.Module):
         d = self.deep(h[:, None])
         h = self.down(d.flatten(1, 2)) * torch.sigmoid(h.var((2, 3), keepdim=True))
         h = F.normalize(F.lp_pool2d(F.relu(h) + 0.1, 2, 2), dim=1)
-        h = F.adaptive_avg_pool2d(h, 2).flatten(1)
+        h = torch.cat([h.amax((2, 3)), h.amin((2, 3)), h.mean((2, 3)), h.sum(3).flatten(1, -1)[:, :4]], 1)
         return torch.logsumexp(torch.stack([self.head(h), self.head(h.flip(1)).clamp(-0.5, 0.5)], -1), -1)

@@ -286,7 +286,7 @@ class Cells(nn.Module):
         self.lstm, self.gru = nn.LSTMCell(4, 6), nn.GRUCell(6, 6)
         self.rnn = nn.LSTM(6, 6, batch_first=True)
         self.attention = nn.MultiheadAttention(6, 2, batch_first=True)
-        self.bilinear = nn.Bilinear(6, 6, 3)
+        self.last = nn.Linear(6, 3)
         self.h0 = nn.Parameter(torch.randn(1, 1, 6) * 0.3)
         self.blend = nn.Parameter(torch.randn(()))
         self.register_buffer("blocked", torch.triu(torch.ones(5, 5, dtype=torch.bool), 1))
@@ -305,7 +305,7 @@ class Cells(nn.Module):
         z = z.clone()
         z[:, 0] = z[:, 0] * 2 + self.blend
         z[:, 1:3, ::2] *= self.blend
-        return self.bilinear(z[:, -1], z.prod(1)) + F.softmin(z.sum(1)[:, :3], -1) * self.blend
+        return self.last(z[:, -1] * z.prod(1)) + F.softmin(z.sum(1)[:, :3], -1) * self.blend
 
 
 class T5(nn.Module):

@@ -114,9 +114,10 @@ ENTRIES = (
     Entry("while", sequences.WhileLoop, _floats(5), exporters=("dynamo",), reference=_eager),
     Entry("recommender", sequences.Recommender, _recommender),
     Entry("indexing", sequences.Indexing, _indexing, opsets=(12, 13, 17)),
-    Entry("assorted", images.Assorted, _image(2, 6), opsets=(18, 20)),
-    Entry("cells", sequences.Cells, _stepped, opsets=(11, 14, 17)),
-    Entry("t5", sequences.T5, _ids(20, 8), opsets=(11, 13, 17)),
+    Entry("assorted", images.Assorted, _image(2, 6), opsets=(20,)),
+    Entry("cells", sequences.Cells, _stepped, opsets=(14, 17)),
+    Entry("t5", sequences.T5, _ids(20, 8), opsets=(13, 17)),
+    Entry("encoder-fresh", sequences.Encoder, _padded, opsets=(14, 17), fresh=True),
     Entry("audio", sequences.Conv1dAudio, _floats(2, 12)),
 )
 

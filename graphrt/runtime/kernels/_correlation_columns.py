@@ -20,6 +20,8 @@ from graphrt.runtime.kernels._scratch import scratch
 Ints = tuple[int, ...]
 TARGET = 1 << 10
 """Numbers in a channel of a block, about, while channels are many."""
+LIMIT = 1 << 15
+"""Numbers in all channels of a block, while channels are few."""
 CHUNK = 1 << 17
 """Numbers in a chunk of columns."""
 THICK = 24
@@ -40,7 +42,7 @@ class Columns:
         rows = -(-win.out[0] // self.tile)
         base = Grid(replace(win, out=(rows, win.out[1])), self.steps, reach, 1, rows)
         self.depth = len(self.taps) * c.per_group[0]
-        target = max(TARGET, (1 << 15) // max(c.channels, c.filters * self.tile))
+        target = max(TARGET, LIMIT // max(c.channels, c.filters * self.tile))
         self.grids = [(replace(base, images=n, rows=r), found) for (n, r), found in blocks(c.n, rows, base.pitch, target)]
 
     @property

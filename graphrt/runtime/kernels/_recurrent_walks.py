@@ -82,20 +82,25 @@ def time_first(x: Array, of: Layer) -> Array:
     return np.swapaxes(x, 0, 1) if of.batch_first and x is not None else x
 
 
-def columns(x: Array, h: Array, of: Layer) -> Array:
-    """[T + 1, I + 1 + H, N]: for each step the input, a row of ones, and the state; the first state filled in."""
+def column_shape(of: Layer) -> tuple[int, ...]:
+    """[T + 1, I + 1 + H, N], see `fill_columns`."""
+    return of.steps + 1, of.inputs + 1 + of.units, of.batch
+
+
+def fill_columns(made: Array, x: Array, h: Array, of: Layer) -> None:
+    """For each step the input, a row of ones, and the state; the first state is filled in, the others are to come."""
     i = of.inputs
-    made = np.empty((of.steps + 1, i + 1 + of.units, of.batch), of.dtype)
     made[: of.steps, :i] = np.swapaxes(x, 1, 2)
     made[:, i] = 1
     made[0, i + 1 :] = 0 if h is None else h.T
-    return made
 
 
-def on_top(parts: Array) -> Array:
-    """[T, k, N] -> [k, T N], a matrix."""
+def on_top(parts: Array, made: Array) -> Array:
+    """[T, k, N] -> [k, T N], a matrix that takes the memory of ``made``."""
     t, k, n = parts.shape
-    return np.ascontiguousarray(np.swapaxes(parts, 0, 1)).reshape(k, t * n)
+    matrix = made.reshape(-1)[: k * t * n]
+    matrix.reshape(k, t, n)[...] = np.swapaxes(parts, 0, 1)
+    return matrix.reshape(k, t * n)
 
 
 def outputs(of: Layer, hidden: Sequence[Array], last: Sequence[Sequence[Array]]) -> tuple[Array, ...]:

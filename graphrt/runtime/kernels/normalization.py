@@ -110,8 +110,8 @@ _JOINT = "BatchNormalization.vjp[x,scale,b,input_mean,input_var]"
 @kernel(_JOINT)
 def batch_normalization_cotangents(site: KernelSite) -> Function | None:
     """In training: x_ct = scale inv (ct - <ct> - xhat <ct xhat>) and what comes through the statistics."""
-    channels = _channels(site, "ct", "scale", "b_like", "input_mean", "input_var")
-    if channels is None or not _trains(site) or site.shape("ct") != channels.shape:
+    channels = _channels(site, "scale", "b_like", "input_mean", "input_var")
+    if channels is None or not _trains(site) or not site.is_float("x", "ct"):
         return None
     epsilon, momentum, count = site.attributes["epsilon"], site.attributes["momentum"], channels.count
     many = "training_mode" not in site.attributes

@@ -15,7 +15,8 @@ from graphrt.definitions import KernelSite, kernel
 from graphrt.op import Array
 from graphrt.runtime.kernels._recurrent_walks import (
     Layer,
-    columns,
+    column_shape,
+    fill_columns,
     layer,
     on_top,
     output_cotangents,
@@ -24,6 +25,7 @@ from graphrt.runtime.kernels._recurrent_walks import (
     state_cotangent,
     time_first,
 )
+from graphrt.runtime.kernels._scratch import scratch
 
 Function = Callable[..., Any]
 
@@ -63,11 +65,13 @@ def lstm_of_columns(site: KernelSite) -> Function | None:
         return None
     h, n, start = of.units, of.batch, of.inputs + 1
 
-    def walk(d: int, x: Array, w: Array, r: Array, b: Array, h0: Array, c0: Array) -> tuple[Array, tuple[Array, Array]]:
+    def walk(
+        d: int, given: Array, x: Array, w: Array, r: Array, b: Array, h0: Array, c0: Array
+    ) -> tuple[Array, tuple[Array, Array]]:
         weights = _lstm_weights(of, w, r, b)
         weights[:3] *= 0.5
         weights = weights.reshape(4 * h, -1)
-        given = columns(of.direction(d, x), h0, of)
+        fill_columns(given, of.direction(d, x), h0, of)
         z, c, t = np.empty((4 * h, n), of.dtype), np.empty((h, n), of.dtype), np.empty((h, n), of.dtype)
         c[...] = 0 if c0 is None else c0.T
         sigmoids, o, i, f, g = z[: 3 * h], z[:h], z[h : 2 * h], z[2 * h : 3 * h], z[3 * h :]
@@ -88,8 +92,9 @@ def lstm_of_columns(site: KernelSite) -> Function | None:
         initial_c: Array = None, p: None = None,
     ) -> tuple[Array, ...]:  # fmt: skip
         x, h0, c0 = time_first(x, of), time_first(initial_h, of), time_first(initial_c, of)
-        walks = [walk(d, x, w[d], r[d], _at(b, d), _at(h0, d), _at(c0, d)) for d in range(len(of.backward))]
-        return outputs(of, [hidden for hidden, _ in walks], [last for _, last in walks])
+        with scratch(of.dtype, *[column_shape(of)] * len(of.backward)) as given:
+            walks = [walk(d, g, x, w[d], r[d], _at(b, d), _at(h0, d), _at(c0, d)) for d, g in enumerate(given)]
+            return outputs(of, [hidden for hidden, _ in walks], [last for _, last in walks])
 
     return run
 
@@ -102,10 +107,11 @@ def lstm_cotangents_of_columns(site: KernelSite) -> Function | None:
         return None
     h, n, start, steps = of.units, of.batch, of.inputs + 1, of.steps
 
-    def forward(weights: Array, given: Array, c: Array) -> tuple[Array, Array, Array]:
-        """The coefficients of the gates [T, 4, H, N], of the hidden state's cotangent and of the cell before [T, H, N]."""
+    shapes = (column_shape(of), (steps, 4, h, n), (steps, h, n), (steps, h, n), (4 * h + start + h, steps * n))
+
+    def forward(weights: Array, given: Array, c: Array, k: Array, kh: Array, forget: Array) -> None:
+        """Fills the coefficients of gates [T, 4, H, N], of the hidden state's cotangent and of the cell before [T, H, N]."""
         z, t = np.empty((4, h, n), of.dtype), np.empty((h, n), of.dtype)
-        k, kh, forget = (np.empty((steps, *s), of.dtype) for s in ((4, h, n), (h, n), (h, n)))
         sigmoids, (o, i, f, g), flat = z[:3], z, z.reshape(4 * h, n)
         for s in range(steps):
             np.matmul(weights, given[s], out=flat)
@@ -130,19 +136,20 @@ def lstm_cotangents_of_columns(site: KernelSite) -> Function | None:
             np.subtract(1, t, t)
             np.multiply(o, t, through)
             forget[s] = f
-        return k, kh, forget
 
     def walk(
-        d: int, ct_y: Array, ct_h: Array, ct_c: Array, x: Array, w: Array, r: Array, b: Array, h0: Array, c0: Array
-    ) -> tuple[Array, ...]:
+        d: int, memory: list[Array], ct_y: Array, ct_h: Array, ct_c: Array, x: Array, w: Array, r: Array, b: Array,
+        h0: Array, c0: Array,
+    ) -> tuple[Array, ...]:  # fmt: skip
+        given, k, kh, forget, matrices = memory
         plain = _lstm_weights(of, w, r, b)
         weights = plain.copy()
         weights[:3] *= 0.5
         plain, weights = plain.reshape(4 * h, -1), weights.reshape(4 * h, -1)
-        given = columns(of.direction(d, x), h0, of)
+        fill_columns(given, of.direction(d, x), h0, of)
         c = np.empty((h, n), of.dtype)
         c[...] = 0 if c0 is None else c0.T
-        k, kh, forget = forward(weights, given, c)
+        forward(weights, given, c, k, kh, forget)
         along = output_cotangents(of, d, ct_y)
         back, t = np.ascontiguousarray(plain[:, start:].T), c
         for s in range(steps - 1, -1, -1):
@@ -155,8 +162,8 @@ def lstm_cotangents_of_columns(site: KernelSite) -> Function | None:
             np.multiply(dz[1:], ct_c, dz[1:])
             np.multiply(ct_c, forget[s], ct_c)
             np.matmul(back, dz.reshape(4 * h, n), out=ct_h)
-        dz = on_top(k.reshape(steps, 4 * h, n))
-        ct = np.matmul(dz, on_top(given[:steps]).T).reshape(4, h, -1)[_ORDER]
+        dz = on_top(k.reshape(steps, 4 * h, n), matrices[: 4 * h])
+        ct = np.matmul(dz, on_top(given[:steps], matrices[4 * h :]).T).reshape(4, h, -1)[_ORDER]
         x_ct = None
         if not of.wanted or of.wanted[0]:
             x_ct = np.matmul(dz.T, plain[:, : of.inputs]).reshape(steps, n, of.inputs)
@@ -170,13 +177,11 @@ def lstm_cotangents_of_columns(site: KernelSite) -> Function | None:
         sequence_lens: None = None, initial_h: Array = None, initial_c: Array = None, p: None = None,
     ) -> tuple[Array, ...]:  # fmt: skip
         x, h0, c0 = time_first(x, of), time_first(initial_h, of), time_first(initial_c, of)
-        parts = [
-            walk(
-                d, ct_y, state_cotangent(of, d, ct_y_h), state_cotangent(of, d, ct_y_c), x, w[d], r[d], _at(b, d),
-                _at(h0, d), _at(c0, d),
-            )
-            for d in range(len(of.backward))
-        ]  # fmt: skip
+        parts = []
+        for d in range(len(of.backward)):
+            ct_h, ct_c = state_cotangent(of, d, ct_y_h), state_cotangent(of, d, ct_y_c)
+            with scratch(of.dtype, *shapes) as memory:
+                parts.append(walk(d, memory, ct_y, ct_h, ct_c, x, w[d], r[d], _at(b, d), _at(h0, d), _at(c0, d)))
         return _gathered(of, parts, (x, w, r, b, initial_h, initial_c, p))
 
     return run
