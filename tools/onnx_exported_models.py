@@ -1,4 +1,4 @@
-"""Exports small PyTorch models in every way PyTorch has, and holds graphrt against PyTorch and ONNX Runtime on each file.
+"""Exports small PyTorch models in every way PyTorch has; on each file, graphrt against PyTorch and ONNX Runtime.
 
     python tools/onnx_exported_models.py                      # a table: model and export, a column for each check
     python tools/onnx_exported_models.py --only '^(gpt|vit) dynamo'
@@ -29,10 +29,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import torch  # noqa: E402
 from conformance.pool import run_all  # noqa: E402
-from exported.checks import COLUMNS, Skip, Subject  # noqa: E402
+from exported.checks import COLUMNS  # noqa: E402
 from exported.exporting import Variant, export, variants  # noqa: E402
+from exported.subject import Skip, Subject  # noqa: E402
 from exported.timing import measure, print_times  # noqa: E402
-from exported.zoo import ENTRIES, Entry, make_module  # noqa: E402
+from exported.zoo import ENTRIES, make_module  # noqa: E402
 
 Record = dict[str, str]
 
@@ -50,7 +51,10 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         found: dict[tuple[str, Variant], Record] = {}
         work = run_all(
-            lambda key: _run(*key, options.columns, folder), [(e.name, v) for e, v in chosen], options.jobs, options.limit
+            lambda key: _run(*key, options.columns, folder),
+            [(e.name, v) for e, v in chosen],
+            options.jobs,
+            options.limit,
         )
         for key, record, reason in work:
             found[key] = record or {"load": reason}
@@ -64,7 +68,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--only", default="", metavar="PATTERN", help="regular expression found in 'model exporter opset mode'")
+    p.add_argument(
+        "--only", default="", metavar="PATTERN", help="regular expression found in 'model exporter opset mode'"
+    )
     p.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
     p.add_argument("--limit", type=float, default=120, help="seconds for one file (default: 120)")
     p.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the exported files there")

@@ -56,7 +56,8 @@ def string_split(x: Array, *, delimiter: str | None = None, maxsplit: int | None
     Without ``delimiter`` (or with "") at runs of whitespace, none at either end. At most ``maxsplit`` cuts from
     the left; the rest of the string is the last part. Source: ONNX operator spec.
     """
-    parts = [s.split(delimiter or None, -1 if maxsplit is None else maxsplit) for s in x.ravel()]
+    limit = -1 if maxsplit is None else maxsplit
+    parts = [s.split(delimiter, limit) if delimiter else s.strip().split(None, limit) for s in x.ravel()]
     counts = np.array([len(p) for p in parts], np.int64)
     k = int(np.max(counts, initial=0))
     padded = [s for p in parts for s in (*p, *("",) * (k - len(p)))]

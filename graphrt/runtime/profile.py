@@ -64,7 +64,7 @@ class Profiler:
 
     Attributes:
         by_op: op to its sums.
-        by_node: a node's label to its sums.
+        by_node: a node's name, see `name_of`, to its sums.
         events: each run of a node, up to `MOST_EVENTS`.
         runs: calls of `begin`.
 
@@ -103,7 +103,7 @@ class Profiler:
         read, made = [inputs.get(n) for n in node.inputs], [outputs.get(n) for n in node.outputs if n]
         flops, nbytes = count_flops(node, read, made), float(sum(map(_nbytes, (*read, *made))))
         self.by_op.setdefault(node.op_type, OpTime()).add(seconds, flops, nbytes)
-        self.by_node.setdefault(node.label, OpTime()).add(seconds, flops, nbytes)
+        self.by_node.setdefault(name_of(node), OpTime()).add(seconds, flops, nbytes)
         if len(self.events) < MOST_EVENTS:
             shapes = tuple(_describe(x) for x in (*read, *made))
             self.events.append(Event(node, self._last - self._began, seconds, shapes))
@@ -124,6 +124,11 @@ class Profiler:
     def trace_text(self) -> str:
         """`trace` as JSON."""
         return json.dumps(self.trace())
+
+
+def name_of(node: Node) -> str:
+    """Op and first output: a name that no other node of a graph has, also none of those made from it."""
+    return f"{node.op_type} -> {next(filter(None, node.outputs), node.label)}"
 
 
 def _nbytes(x: Any) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from graphrt.definitions import Kernel, KernelSite
+from graphrt.errors import GraphrtError
 from graphrt.ir import Node
 from graphrt.manager import get_registry
 from graphrt.op import Example, Op
@@ -65,7 +66,7 @@ def _points(op: Op, examples: list[Example], seed: int) -> Iterator[Point]:
         try:
             point = Point.of(op, example if isinstance(example, Example) else Example(*example), f"example {i}", seed)
             point.value()
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, GraphrtError):
             if i < len(drawn):
                 raise
             continue  # an extra example of another version of the op

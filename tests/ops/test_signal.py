@@ -112,7 +112,12 @@ def test_stft_refuses_what_does_not_fit():
     with pytest.raises(ValueError, match="set onesided=0"):
         stft(draw(1, 8, 2), step)
     with pytest.raises(ValueError, match=r"is \[batch, length, 1 or 2\]"):
-        stft(draw(8, 1), step)
+        stft(draw(8), step)
+
+
+def test_stft_takes_a_real_signal_without_its_last_axis():
+    x, step, window = draw(2, 9, 1), np.array(2), draw(4)
+    np.testing.assert_array_equal(stft(x[..., 0], step, window), stft(x, step, window))
 
 
 def test_stft_types():

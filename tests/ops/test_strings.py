@@ -44,6 +44,7 @@ def test_concat_broadcasts():
         ("  a \t b\n", {}, ["a", "b"]),
         ("  a \t b\n", {"delimiter": ""}, ["a", "b"]),
         ("a b c", {"maxsplit": 1}, ["a", "b c"]),
+        (" a  b ", {"maxsplit": 1}, ["a", "b"]),
         ("", {}, []),
         ("", {"delimiter": "-"}, [""]),
     ],

@@ -48,32 +48,39 @@ POOLS: tuple[tuple[tuple[int, ...], dict[str, Any]], ...] = (
 """Shapes of x, attributes."""
 
 
-def _random_convolutions(rng: np.random.Generator, count: int) -> Iterator[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]:
+def _random_convolutions(
+    rng: np.random.Generator, count: int
+) -> Iterator[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]:
     for _ in range(count):
         group, kernel = int(rng.choice([1, 1, 2, 3])), rng.integers(1, 5, 2)
         inside, outside = (int(rng.choice([1, 2, 5, 16, 19])) for _ in range(2))
         dilations, strides, pads = rng.integers(1, 3, 2), rng.integers(1, 4, 2), rng.integers(0, 3, 4)
         size = (kernel - 1) * dilations + 1 + rng.integers(0, 12, 2)
-        attributes = {"group": group, "dilations": dilations, "strides": strides, "pads": pads}
-        plain = {k: v if isinstance(v, int) else tuple(map(int, v)) for k, v in attributes.items()}
+        arrays = {"dilations": dilations, "strides": strides, "pads": pads}
+        attributes = {"group": group, **{k: tuple(v.tolist()) for k, v in arrays.items()}}
         n = int(rng.integers(1, 6))
-        yield (n, group * inside, *map(int, size)), (group * outside, inside, *map(int, kernel)), plain
+        yield (n, group * inside, *size.tolist()), (group * outside, inside, *kernel.tolist()), attributes
 
 
 def examples(op_type: str, rng: np.random.Generator) -> Iterator[Example]:
     """For a kernel of this op."""
     base = op_type.partition(".")[0]
     if base == "Conv":
-        for i, (x, w, attributes) in enumerate((*CONVOLUTIONS, *_random_convolutions(rng, 12))):
-            b = (rng.normal(size=w[0]),) if i % 2 else ()
-            yield Example((rng.normal(size=x), rng.normal(size=w), *b), attributes)
+        for i, (x_shape, w_shape, attributes) in enumerate((*CONVOLUTIONS, *_random_convolutions(rng, 12))):
+            b = (rng.normal(size=w_shape[0]),) if i % 2 else ()
+            yield Example((rng.normal(size=x_shape), rng.normal(size=w_shape), *b), attributes)
     if base in ("MaxPool", "AveragePool", "GlobalAveragePool"):
         for shape, attributes in POOLS:
             x = rng.integers(-4, 5, shape).astype(float)  # with ties
-            yield Example((x,), {} if base == "GlobalAveragePool" else attributes | ({"n_outputs": 1} if base == "MaxPool" else {}))
+            yield Example(
+                (x,),
+                {} if base == "GlobalAveragePool" else attributes | ({"n_outputs": 1} if base == "MaxPool" else {}),
+            )
     if base == "BatchNormalization":
         for shape in ((4, 3, 30, 31), (70, 5), (3, 40, 50, 60), (8, 300, 2)):
             draw, c = rng.normal, shape[1]
             x = draw(size=shape) * 3 + draw(size=(c, *(1,) * (len(shape) - 2))) * 20
             for training in (0, 1):
-                yield Example((x, draw(size=c), draw(size=c), draw(size=c), rng.uniform(0.5, 2, c)), {"training_mode": training})
+                yield Example(
+                    (x, draw(size=c), draw(size=c), draw(size=c), rng.uniform(0.5, 2, c)), {"training_mode": training}
+                )

@@ -25,6 +25,10 @@ def examples(op_type, rng):
         yield from _softmax(rng)
     if op in ("LayerNormalization", "RMSNormalization"):
         yield from _layer_normalization(op, rng)
+    if op in ("ReduceSum", "ReduceMean"):
+        yield from _reduction(rng)
+    if op == "Attention":
+        yield from _attention(rng)
     if op in ("GRU", "LSTM"):
         yield from _recurrent(3 if op == "GRU" else 4, rng)
 
@@ -44,7 +48,8 @@ def _unary(op, rng):
 
 
 def _binary(rng):
-    pairs = [((), ()), ((3,), ()), ((2, 3, 4), (4,)), ((4,), (2, 3, 4)), ((2, 3), (2, 3)), ((2, 3, 4), (3, 1)), ((0, 3), (3,))]
+    pairs = [((), ()), ((3,), ()), ((2, 3, 4), (4,)), ((4,), (2, 3, 4)), ((2, 3), (2, 3)), ((2, 3, 4), (3, 1))]
+    pairs += [((0, 3), (3,))]
     pairs += [((2, 3), (1, 1)), ((2, 3, 4), (1, 3, 4)), ((300, 70), (70,)), ((1, 1), (2, 3)), ((200, 100), (200, 100))]
     for a, b in pairs:
         yield Example((rng.normal(size=a), rng.uniform(0.5, 2, b)), {})
@@ -75,20 +80,22 @@ def _softmax(rng):
 
 
 def _layer_normalization(op, rng):
-    for shape, axis in [((4, 6), -1), ((2, 3, 4), 1), ((2, 3, 4), -2), ((5,), 0), ((300, 170), -1), ((1, 70_000), 1), ((3, 1), 1)]:
+    cases = [((4, 6), -1), ((2, 3, 4), 1), ((2, 3, 4), -2), ((5,), 0), ((300, 170), -1), ((1, 70_000), 1), ((3, 1), 1)]
+    for shape, axis in cases:
         if shape == (3, 1) and op == "RMSNormalization":
             continue  # its cotangent is the difference of equals
         inner = shape[axis:]
         x = rng.normal(size=shape) * 3 + 1
         if op == "LayerNormalization":
-            yield Example((x, rng.normal(size=inner), rng.normal(size=inner)), {"axis": axis, "epsilon": 0.01, "n_outputs": 1})
+            vectors = rng.normal(size=(2, *inner))
+            yield Example((x, *vectors), {"axis": axis, "epsilon": 0.01, "n_outputs": 1})
         yield Example((x, rng.normal(size=inner)), {"axis": axis, "n_outputs": 1})
 
 
 def _recurrent(gates, rng):
     for direction, layout, bias, states in [
-        ("forward", 0, 1, 0), ("forward", 0, 0, 1), ("reverse", 0, 1, 1), ("bidirectional", 0, 1, 1), ("forward", 1, 1, 1),
-        ("bidirectional", 1, 0, 0), ("reverse", 1, 1, 0),
+        ("forward", 0, 1, 0), ("forward", 0, 0, 1), ("reverse", 0, 1, 1), ("bidirectional", 0, 1, 1),
+        ("forward", 1, 1, 1), ("bidirectional", 1, 0, 0), ("reverse", 1, 1, 0),
     ]:  # fmt: skip
         for after in (0, 1) if gates == 3 else (0,):
             t, n, i, h = _shape(rng, 4)
@@ -99,3 +106,27 @@ def _recurrent(gates, rng):
             inputs += [rng.normal(size=state) if states else None for _ in range(gates - 2)]
             flag = {"linear_before_reset": after} if gates == 3 else {}
             yield Example(tuple(inputs), {"direction": direction, "layout": layout, **flag})
+
+
+def _attention(rng):
+    sizes = [(2, 4, 2, 5, 7, 3, 2), (1, 2, 2, 300, 200, 4, 5), (1, 3, 1, 1, 6, 2, 2), (2, 2, 2, 70, 700, 8, 8)]
+    for b, h, kv, s, t, d, dv in sizes:
+        q, k, v = (rng.normal(size=z) for z in ((b, h, s, d), (b, kv, t, d), (b, kv, t, dv)))
+        boolean = rng.random((s, t)) < 0.6
+        boolean[0] = False
+        for causal in (0, 1):
+            yield Example((q, k, v), {"is_causal": causal})
+            yield Example((q * 30, k * 30, v, boolean), {"is_causal": causal, "scale": 0.5})
+            flat = (np.swapaxes(x, 1, 2).reshape(b, x.shape[2], -1) for x in (q, k, v))
+            heads = {"q_num_heads": h, "kv_num_heads": kv}
+            yield Example((*flat, boolean[None, None]), {"is_causal": causal, **heads})
+        yield Example((q, k, v, rng.normal(size=(b, 1, s, t))), {})
+
+
+def _reduction(rng):
+    for shape in ((5,), (3, 4), (2, 3, 4), (40, 30, 20)):
+        x = rng.normal(size=shape)
+        for axes in (None, (0,), (-1,), tuple(range(len(shape)))):
+            for keepdims in (0, 1):
+                yield Example((x,) if axes is None else (x, np.array(axes)), {"keepdims": keepdims})
+                yield Example((x,), {"keepdims": keepdims, **({"axes": axes} if axes else {})})

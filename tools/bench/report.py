@@ -42,7 +42,7 @@ def as_json(
     for entry in found.values():
         for result in entry["results"].values():
             if best and "best" in result:
-                result["median"] = result["low"] = result["high"] = result["best"]
+                result["median"] = result["best"]
         entry["ratio"] = ratio(entry["results"])
     return {
         "machine": machine(),
@@ -138,8 +138,8 @@ def duration(seconds: float) -> str:
 def compare(old: Mapping[str, Any], new: Mapping[str, Any], least: float = 0.05) -> Iterator[str]:
     """Where graphrt has become slower or faster by more than the noise of both runs.
 
-    On the same machine with as many threads, times are compared: the quartiles of the turns must not overlap, and
-    the medians differ by more than ``least``. Otherwise the ratios to the fastest peer are.
+    On the same machine with as many threads, times are compared, else the ratios to the fastest peer: they must
+    differ by more than ``least`` and by more than half the quartile ranges of both.
     """
     alike = old["machine"]["cpu"] == new["machine"]["cpu"] and old["settings"]["threads"] == new["settings"]["threads"]
     for name, task in new["tasks"].items():
@@ -150,13 +150,11 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any], least: float = 0.05)
         noise = _noise(a) + _noise(b)
         if alike:
             change = b["median"] / a["median"]
-            clear = b["low"] > a["high"] or b["high"] < a["low"]
         elif before.get("ratio") and task["ratio"]:
             change = before["ratio"] / task["ratio"]
-            clear = abs(change - 1) > 2 * noise
         else:
             continue
-        if clear and abs(change - 1) > least:
+        if abs(change - 1) > max(noise, least):
             verdict = "REGRESSION" if change > 1 else "faster"
             what = "time" if alike else "time relative to the fastest peer"
             yield f"{verdict}: {task['title']}: {change:.2f} times the {what} (noise {noise:.0%})"

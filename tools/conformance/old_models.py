@@ -70,6 +70,7 @@ class Trial:
         outer: arrays that subgraphs capture, by name.
         constants: places of the inputs that become initializers.
         label: where it comes from.
+        smooth: whether differences mean something there.
     """
 
     inputs: list[Any]
@@ -78,6 +79,7 @@ class Trial:
     label: str
     outer: dict[str, Any] = field(default_factory=dict)
     constants: frozenset[int] = frozenset()
+    smooth: bool = True
 
     def describe(self, subject: Subject) -> str:
         """The node in one line, with its attributes and inputs."""

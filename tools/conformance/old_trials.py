@@ -53,9 +53,9 @@ def _bases(subject: Subject, seed: int) -> Iterator[Trial]:
         outer = {k: np.asarray(v) for k, v in attributes.pop("outer", {}).items()}
         attributes.pop("opset", None)
         inputs = [_array(x) for x in e.inputs]
-        yield Trial(inputs, attributes, n_outputs, f"example {i}", outer)
+        yield Trial(inputs, attributes, n_outputs, f"example {i}", outer, smooth=e.smooth)
         least = subject.schema.min_output
-        fewest = Trial(inputs, attributes, least, f"example {i}, fewest outputs", outer)
+        fewest = Trial(inputs, attributes, least, f"example {i}, fewest outputs", outer, smooth=e.smooth)
         if 0 < least < n_outputs and not _has_graphs(fewest):
             yield fewest
     for point in examples(op, seed) if op.elementwise else ():
@@ -236,12 +236,8 @@ def _change_attribute(subject: Subject, trial: Trial, pool: dict[str, list[Any]]
         del trial.attributes[name]
         return
     choices = list(pool.get(name, ()))
-    if (
-        spec.type.name == "INT"
-        and spec.default_value.name
-        and spec.default_value.i in (0, 1)
-        and not name.endswith(("axis", "type"))
-    ):
+    is_flag = spec.type.name == "INT" and spec.default_value.name and spec.default_value.i in (0, 1)
+    if is_flag and not name.endswith(("axis", "type")):
         choices += [0, 1]
     if spec.type.name == "INT" and "axis" in name:
         rank = max((np.ndim(x) for x in trial.inputs if isinstance(x, np.ndarray)), default=1)

@@ -63,7 +63,9 @@ class Matching:
         if used:
             values = [self.derived[n] for n in used]
             cotangents = [torch.tensor(gradients[n], dtype=torch.float32).reshape(self.derived[n].shape) for n in used]
-            more = torch.autograd.grad(values, list(parameters.values()), cotangents, allow_unused=True, retain_graph=True)
+            more = torch.autograd.grad(
+                values, list(parameters.values()), cotangents, allow_unused=True, retain_graph=True
+            )
             for k, m in zip(parameters, more, strict=True):
                 if m is not None:
                     found[k] = found[k] + m.numpy()
@@ -87,7 +89,11 @@ def match(module: nn.Module, initializers: Arrays) -> Matching:
         if hit.all() or (hit.any() and not flat[~hit].any()):
             found.exact[name] = np.where(hit, at, -1)
             continue
-        near = [c for c in candidates if c.numel() == flat.size and np.allclose(c.detach().numpy().ravel(), flat, 1e-4, 1e-6)]
+        near = [
+            c
+            for c in candidates
+            if c.numel() == flat.size and np.allclose(c.detach().numpy().ravel(), flat, 1e-4, 1e-6)
+        ]
         if near:
             found.derived[name] = near[0]
         elif any(b.size == flat.size and np.allclose(b, flat) for b in buffers):

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 import graphrt as gr
 
-from .checks import Subject
 from .exporting import Variant, export
+from .subject import Subject
 from .zoo import Entry, make_module
 
 
@@ -101,7 +101,8 @@ def _measure(s: Subject) -> Times:
 
         step_torch = _median(step)
     return Times(
-        f"{s.entry.name} ({s.variant})", _median(lambda: session.run(s.feeds)), _median(lambda: theirs.run(None, s.feeds)),
+        f"{s.entry.name} ({s.variant})",
+        _median(lambda: session.run(s.feeds)), _median(lambda: theirs.run(None, s.feeds)),
         _median(lambda: trainer.step(batch)), step_torch, watch.shares(10), watch_infer.shares(10),
     )  # fmt: skip
 

@@ -76,7 +76,12 @@ def _recommender(n: int, g: torch.Generator) -> Inputs:
     def draw(low: int, high: int, *shape: int) -> Tensor:
         return torch.randint(low, high, (n, *shape), generator=g)
 
-    return {"user": draw(1, 10), "items": draw(0, 30, 4), "tags": draw(0, 20, 3), "dense": torch.randn(n, 4, generator=g)}
+    return {
+        "user": draw(1, 10),
+        "items": draw(0, 30, 4),
+        "tags": draw(0, 20, 3),
+        "dense": torch.randn(n, 4, generator=g),
+    }
 
 
 def _indexing(n: int, g: torch.Generator) -> Inputs:

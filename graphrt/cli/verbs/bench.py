@@ -20,7 +20,7 @@ from graphrt.cli.usage import UsageError
 from graphrt.definitions import Loss
 from graphrt.ir import Graph
 from graphrt.manager import get_registry
-from graphrt.runtime.profile import OpTime, Profiler
+from graphrt.runtime.profile import OpTime, Profiler, name_of
 from graphrt.runtime.session import Session
 from graphrt.train.trainer import Trainer
 from graphrt.types import TensorType, numpy_dtype
@@ -184,14 +184,15 @@ def _typical(profiler: Profiler, runs: int) -> tuple[dict[str, OpTime], dict[str
     taken: dict[str, list[float]] = {}
     op_of: dict[str, str] = {}
     for event in profiler.events:
-        taken.setdefault(event.node.label, []).append(event.seconds)
-        op_of[event.node.label] = event.node.op_type
+        name = name_of(event.node)
+        taken.setdefault(name, []).append(event.seconds)
+        op_of[name] = event.node.op_type
     nodes: dict[str, OpTime] = {}
     ops: dict[str, OpTime] = {}
-    for label, seconds in taken.items():
-        total, times = profiler.by_node[label], len(seconds) / runs
-        nodes[label] = OpTime(round(times), times * float(np.median(seconds)), total.flops / runs, total.nbytes / runs)
-        ops.setdefault(op_of[label], OpTime()).include(nodes[label])
+    for name, seconds in taken.items():
+        total, times = profiler.by_node[name], len(seconds) / runs
+        nodes[name] = OpTime(round(times), times * float(np.median(seconds)), total.flops / runs, total.nbytes / runs)
+        ops.setdefault(op_of[name], OpTime()).include(nodes[name])
     return _ordered(nodes), _ordered(ops)
 
 

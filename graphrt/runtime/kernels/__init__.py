@@ -11,7 +11,10 @@ from collections.abc import Iterator
 
 from graphrt.definitions import Kernel
 
-FAMILIES = ("normalization", "pooling", "convolution", "elementwise", "layer_normalization", "losses", "matmul", "optimizers", "products", "recurrent", "softmax")
+FAMILIES = (
+    "attention", "convolution", "elementwise", "layer_normalization", "losses", "matmul",
+    "normalization", "optimizers", "pooling", "products", "recurrent", "reduction", "softmax",
+)  # fmt: skip
 """The modules of this folder that define kernels, each in its tuple ``KERNELS``."""
 
 

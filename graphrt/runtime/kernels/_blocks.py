@@ -1,4 +1,4 @@
-"""Work on large arrays in pieces that stay in the second-level cache, so that each pass but the first finds its data there."""
+"""Work on large arrays in pieces that stay in the second-level cache, where all passes but the first find them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from graphrt.op import Array
 
 Function = Callable[..., Any]
 BLOCK = 7 << 14
-"""Bytes of one array's piece: half a dozen fit in the second-level cache, and the C library gives one without asking the system."""
+"""Bytes of one array's piece: half a dozen fit in the second-level cache, and malloc has one at hand."""
 
 
 def elementwise(compute: Function, shape: tuple[int, ...], dtype: Any, scratch: int = 0) -> Function:

@@ -16,15 +16,16 @@ from graphrt.op import Array
 from graphrt.runtime.kernels._correlation import Correlation
 from graphrt.runtime.kernels._grid import Block, Grid, blocks
 from graphrt.runtime.kernels._scratch import scratch
+from graphrt.runtime.kernels._threads import share
 
 Ints = tuple[int, ...]
 TARGET = 1 << 10
 """Numbers in a channel of a block, about, while channels are many."""
-LIMIT = 1 << 15
+LIMIT = 1 << 18
 """Numbers in all channels of a block, while channels are few."""
-CHUNK = 1 << 17
+CHUNK = 1 << 20
 """Numbers in a chunk of columns."""
-THICK = 24
+THICK = 12
 """With fewer filters than this, several lines are made at once."""
 
 
@@ -37,13 +38,17 @@ class Columns:
         self.c, self.tile = c, max(1, min(lines, 4, win.out[0]))
         self.steps = (win.strides[0] * self.tile, win.strides[1])
         self.high = win.kernel[0] + (self.tile - 1) * win.strides[0]
-        self.taps = [(i * win.dilations[0], j * win.dilations[1]) for i in range(self.high) for j in range(win.kernel[1])]
+        self.taps = [
+            (i * win.dilations[0], j * win.dilations[1]) for i in range(self.high) for j in range(win.kernel[1])
+        ]
         reach = (self.taps[-1][0] // self.steps[0], self.taps[-1][1] // self.steps[1])
         rows = -(-win.out[0] // self.tile)
         base = Grid(replace(win, out=(rows, win.out[1])), self.steps, reach, 1, rows)
         self.depth = len(self.taps) * c.per_group[0]
         target = max(TARGET, LIMIT // max(c.channels, c.filters * self.tile))
-        self.grids = [(replace(base, images=n, rows=r), found) for (n, r), found in blocks(c.n, rows, base.pitch, target)]
+        self.grids = [
+            (replace(base, images=n, rows=r), found) for (n, r), found in blocks(c.n, rows, base.pitch, target)
+        ]
 
     @property
     def filters(self) -> int:
@@ -83,7 +88,7 @@ class Columns:
         return lines.transpose(0, 1, 4, 2, 3).reshape(c.w_shape)
 
     def outputs(self, grid: Grid, products: Array, y: Array, block: Block) -> list[tuple[Array, Array]]:
-        """Pairs of views, [group, M/group, rows, images, columns] both: in products [filters, length] and in y [N, M, *out]."""
+        """Pairs of views [group, M/group, rows, images, columns]: in products [filters, length], in y [N, M, *out]."""
         c, k = self.c, self.tile
         part = y[block.n0 : block.n1].reshape(grid.images, c.group, c.per_group[1], *c.win.out).transpose(1, 2, 3, 0, 4)
         made = grid.outputs(products).reshape(c.group, k, c.per_group[1], grid.rows, grid.images, -1)
@@ -102,13 +107,14 @@ class Columns:
 def forward(c: Correlation) -> Callable[..., Array]:
     """x [N, C, H, W], w [M, C/group, kh, kw], b [M] or None -> y [N, M, *out]."""
     plan = Columns(c)
-    inside, outside = c.per_group
+    outside = c.per_group[1]
 
     def correlate(x: Array, w: Array, b: Array | None = None) -> Array:
         y = np.empty(c.y_shape, c.dtype)
         matrix = plan.matrix(w)
         bias = None if b is None else b.reshape(c.group, outside, 1, 1, 1)
-        for grid, found in plan.grids:
+
+        def work(grid: Grid, found: list[Block]) -> Any:
             chunks = plan.chunks(grid.length)
             widest = chunks[0].stop
             shapes = (grid.numbers(c.channels),), (c.group * plan.depth * widest,), (plan.filters, grid.length)
@@ -128,6 +134,8 @@ def forward(c: Correlation) -> Callable[..., Array]:
                             there[...] = given
                         else:
                             np.add(given, bias, there)
+
+        share(work, plan.grids)
         return y
 
     return correlate
@@ -140,7 +148,8 @@ def x_adjoint(c: Correlation) -> Callable[..., Array]:
     def correlate(ct: Array, w: Array) -> Array:
         x = np.zeros(c.x_shape, c.dtype)
         matrix = plan.matrix(w).swapaxes(1, 2)
-        for grid, found in plan.grids:
+
+        def work(grid: Grid, found: list[Block]) -> Any:
             chunks = plan.chunks(grid.length)
             widest = chunks[0].stop
             shapes = (grid.numbers(c.channels),), (c.group * plan.depth * widest,), (plan.filters, grid.length)
@@ -158,6 +167,8 @@ def x_adjoint(c: Correlation) -> Callable[..., Array]:
                             part = read[..., at]
                             np.add(part, columns[:, t], part)
                     grid.spill(x, lines, block)
+
+        share(work, plan.grids, _image)
         return x
 
     return correlate
@@ -168,8 +179,8 @@ def w_adjoint(c: Correlation) -> Callable[..., Array]:
     plan = Columns(c)
 
     def correlate(ct: Array, x: Array, w_like: Any = None) -> Array:
-        total = np.zeros((c.group, plan.filters // c.group, plan.depth), c.dtype)
-        for grid, found in plan.grids:
+        def work(grid: Grid, found: list[Block]) -> Any:
+            total = np.zeros((c.group, plan.depth, plan.filters // c.group), c.dtype)  # so: the BLAS likes it tall
             chunks = plan.chunks(grid.length)
             widest = chunks[0].stop
             shapes = (
@@ -179,7 +190,7 @@ def w_adjoint(c: Correlation) -> Callable[..., Array]:
                 flat[:] = 0
                 given[:] = 0
                 lines, seen = grid.lines(flat, c.channels), plan.seen(grid, flat)
-                rows = given.reshape(c.group, -1, grid.length)
+                rows = given.reshape(c.group, -1, grid.length).swapaxes(1, 2)
                 for block in found:
                     grid.fill(lines, x, block)
                     _read(plan, grid, given, ct, block)
@@ -187,10 +198,12 @@ def w_adjoint(c: Correlation) -> Callable[..., Array]:
                         columns = _room(room, plan, c, at)
                         for t, read in enumerate(seen):
                             columns[:, t] = read[..., at]
-                        transposed = columns.reshape(c.group, plan.depth, -1).swapaxes(1, 2)
-                        np.matmul(rows[..., at], transposed, out=product)
+                        np.matmul(columns.reshape(c.group, plan.depth, -1), rows[:, at], out=product)
                         np.add(total, product, total)
-        return plan.kernel(total)
+            return total
+
+        total = sum(share(work, plan.grids))
+        return plan.kernel(total.swapaxes(1, 2))
 
     return correlate
 
@@ -209,3 +222,8 @@ def _read(plan: Columns, grid: Grid, given: Array, ct: Array, block: Block) -> N
         whole = given.reshape(plan.c.group, plan.tile, -1, grid.rows, grid.line)
         for i in range(plan.tile):
             whole[:, i, :, max(0, len(range(plan.tile * block.r0 + i, plan.c.win.out[0], plan.tile))) :] = 0
+
+
+def _image(block: Block) -> int:
+    """Blocks of one image add to the same lines."""
+    return block.n0

@@ -12,11 +12,12 @@ from graphrt.op import Array
 from graphrt.runtime.kernels._correlation import Correlation
 from graphrt.runtime.kernels._grid import Block, Grid, blocks
 from graphrt.runtime.kernels._scratch import scratch
+from graphrt.runtime.kernels._threads import share
 
-TARGET = 1 << 10
-"""Numbers in a channel of a block, about."""
-PIECE = 1 << 14
-"""Numbers worked on at a time, so that they stay in the cache for all taps."""
+ROW, LIMIT = 1 << 13, 1 << 20
+"""Numbers in a channel of a block, about, while there are no more than this in all channels."""
+PIECE = 1 << 18
+"""Numbers worked on at a time: calls are few, and the last-level cache is fast enough."""
 
 
 def _grids(c: Correlation) -> tuple[list[tuple[int, int]], list[tuple[Grid, list[Block]]]]:
@@ -24,7 +25,7 @@ def _grids(c: Correlation) -> tuple[list[tuple[int, int]], list[tuple[Grid, list
     taps = [(i * win.dilations[0], j * win.dilations[1]) for i in range(win.kernel[0]) for j in range(win.kernel[1])]
     reach = (taps[-1][0] // win.strides[0], taps[-1][1] // win.strides[1])
     base = Grid(win, win.strides, reach, 1, win.out[0])
-    grids = blocks(c.n, win.out[0], base.pitch, TARGET)
+    grids = blocks(c.n, win.out[0], base.pitch, min(ROW, LIMIT // c.channels))
     return taps, [(replace(base, images=n, rows=r), found) for (n, r), found in grids]
 
 
@@ -40,7 +41,8 @@ def forward(c: Correlation) -> Callable[..., Array]:
     def correlate(x: Array, w: Array, b: Array | None = None) -> Array:
         y = np.empty(c.y_shape, c.dtype)
         by_tap = w.reshape(c.channels, len(taps)).T[:, :, None]
-        for grid, found in grids:
+
+        def work(grid: Grid, found: list[Block]) -> Any:
             pieces = _pieces(c, grid)
             size = (pieces[0].stop, grid.length)
             with scratch(c.dtype, (grid.numbers(c.channels),), size, size) as (flat, total, product):
@@ -58,6 +60,8 @@ def forward(c: Correlation) -> Callable[..., Array]:
                             to[at] = grid.outputs(sums)
                         else:
                             np.add(grid.outputs(sums), b[at, None, None, None], to[at])
+
+        share(work, grids)
         return y
 
     return correlate
@@ -70,10 +74,15 @@ def x_adjoint(c: Correlation) -> Callable[..., Array]:
     def correlate(ct: Array, w: Array) -> Array:
         x = np.zeros(c.x_shape, c.dtype)
         by_tap = w.reshape(c.channels, len(taps)).T[:, :, None]
-        for grid, found in grids:
+
+        def work(grid: Grid, found: list[Block]) -> Any:
             pieces = _pieces(c, grid)
             size = (pieces[0].stop, grid.length)
-            with scratch(c.dtype, (grid.numbers(c.channels),), (c.channels, grid.length), size) as (flat, given, product):
+            with scratch(c.dtype, (grid.numbers(c.channels),), (c.channels, grid.length), size) as (
+                flat,
+                given,
+                product,
+            ):
                 given[:] = 0
                 lines, seen = grid.lines(flat, c.channels), [grid.seen(flat, c.channels, t) for t in taps]
                 for block in found:
@@ -85,6 +94,8 @@ def x_adjoint(c: Correlation) -> Callable[..., Array]:
                             sums = read[at]
                             np.add(sums, np.multiply(given[at], by_tap[t, at], part), sums)
                     grid.spill(x, lines, block)
+
+        share(work, grids, _image)
         return x
 
     return correlate
@@ -95,8 +106,8 @@ def w_adjoint(c: Correlation) -> Callable[..., Array]:
     taps, grids = _grids(c)
 
     def correlate(ct: Array, x: Array, w_like: Any = None) -> Array:
-        total = np.zeros((len(taps), c.channels), c.dtype)
-        for grid, found in grids:
+        def work(grid: Grid, found: list[Block]) -> Any:
+            total = np.zeros((len(taps), c.channels), c.dtype)
             pieces = _pieces(c, grid)
             with scratch(c.dtype, (grid.numbers(c.channels),), (c.channels, grid.length)) as (flat, given):
                 flat[:] = 0
@@ -108,6 +119,14 @@ def w_adjoint(c: Correlation) -> Callable[..., Array]:
                     for at in pieces:
                         for t, read in enumerate(seen):
                             total[t, at] += np.vecdot(given[at], read[at])
+            return total
+
+        total = sum(share(work, grids))
         return total.T.reshape(c.w_shape)
 
     return correlate
+
+
+def _image(block: Block) -> int:
+    """Blocks of one image add to the same lines."""
+    return block.n0

@@ -52,11 +52,12 @@ def w_adjoint(c: Correlation) -> Callable[..., Array]:
     def correlate(ct: Array, x: Array, w_like: Any = None) -> Array:
         images = x[picked].reshape(c.n, c.group, inside, -1)
         rows = ct.reshape(c.n, c.group, outside, -1)
-        total = np.zeros((c.group, outside, inside), c.dtype)
+        left, right = (rows, images) if outside >= inside else (images, rows)  # the BLAS likes the product tall
+        total = np.zeros((c.group, left.shape[2], right.shape[2]), c.dtype)
         product = np.empty_like(total)
-        for row, image in zip(rows, images, strict=True):
-            np.add(total, np.matmul(row, image.swapaxes(1, 2), out=product), total)
-        return total.reshape(c.w_shape)
+        for one, other in zip(left, right, strict=True):
+            np.add(total, np.matmul(one, other.swapaxes(1, 2), out=product), total)
+        return (total if left is rows else total.swapaxes(1, 2)).reshape(c.w_shape)
 
     return correlate
 

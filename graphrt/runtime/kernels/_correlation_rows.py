@@ -18,14 +18,14 @@ from graphrt.op import Array
 from graphrt.runtime.kernels._correlation import Correlation
 from graphrt.runtime.kernels._grid import Block, Grid, blocks
 from graphrt.runtime.kernels._scratch import scratch
+from graphrt.runtime.kernels._threads import share
 
 TILE, POINTS = 4, 6
-TARGET = 600
-"""Numbers in a channel of a block, about: what a block works on is still in the cache when it is used next."""
+ROW, LIMIT = 600, 300_000
+"""Numbers in a channel of a block, about, while there are no more than this in all channels: what a block works on
+is still in the cache when it is used next."""
 
-KERNEL = np.array(
-    [[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6], [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]]
-)  # fmt: skip
+KERNEL = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
 """Three kernel lines to the six points."""
 
 
@@ -33,7 +33,8 @@ def _grids(c: Correlation) -> list[tuple[Grid, list[Block]]]:
     tiles = -(-c.win.out[0] // TILE)
     reach = (1, (c.win.kernel[1] - 1) * c.win.dilations[1])
     base = Grid(replace(c.win, out=(tiles, c.win.out[1])), (TILE, 1), reach, 1, tiles)
-    return [(replace(base, images=n, rows=r), found) for (n, r), found in blocks(c.n, tiles, base.pitch, TARGET)]
+    target = min(ROW, LIMIT // max(c.channels, c.filters))
+    return [(replace(base, images=n, rows=r), found) for (n, r), found in blocks(c.n, tiles, base.pitch, target)]
 
 
 def forward(c: Correlation) -> Callable[..., Array]:
@@ -47,7 +48,8 @@ def forward(c: Correlation) -> Callable[..., Array]:
         lines_of_w = w.reshape(group, outside, inside, 3, taps).transpose(3, 0, 1, 4, 2)
         points = np.tensordot(kernel, lines_of_w, 1).reshape(POINTS, group, outside, taps * inside)
         bias = None if b is None else b.reshape(-1, 1)
-        for grid, found in grids:
+
+        def work(grid: Grid, found: list[Block]) -> Any:
             length, more = grid.length, grid.reach[1]
             shapes = (
                 (grid.numbers(c.channels),), (POINTS, group, taps, inside, -(-(length + more) // 16) * 16),
@@ -69,6 +71,8 @@ def forward(c: Correlation) -> Callable[..., Array]:
                     if bias is not None:
                         products[1] += bias
                     _separate(products, sums, _outputs(grid, y, block), grid)
+
+        share(work, grids)
         return y
 
     return correlate
@@ -81,8 +85,8 @@ def w_adjoint(c: Correlation) -> Callable[..., Array]:
     kernel = KERNEL.astype(c.dtype)
 
     def correlate(ct: Array, x: Array, w_like: Any = None) -> Array:
-        total = np.zeros((POINTS, taps, group, outside, inside), c.dtype)
-        for grid, found in grids:
+        def work(grid: Grid, found: list[Block]) -> Any:
+            total = np.zeros((POINTS, taps, group, outside, inside), c.dtype)
             length, more = grid.length, grid.reach[1]
             shapes = (
                 (grid.numbers(c.channels),), (POINTS, group, inside, length + more), (2, group, inside, length + more),
@@ -105,6 +109,9 @@ def w_adjoint(c: Correlation) -> Callable[..., Array]:
                     for t in range(taps):
                         np.matmul(left, right[t], out=products[:, t])
                     total += products
+            return total
+
+        total = sum(share(work, grids))
         found = np.tensordot(kernel, total, (0, 0))  # [3, kw, group, M/group, C/group]
         return found.transpose(2, 3, 4, 0, 1).reshape(c.w_shape)
 

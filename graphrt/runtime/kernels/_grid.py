@@ -1,9 +1,9 @@
 """Where a block of images lies while it is convolved: padded, taken apart by stride, each channel one long row.
 
-With stride ``s`` along an axis, padded position ``p`` is in phase ``p % s`` at place ``p // s``. A channel of a phase is
-a row of ``rows x images x pitch`` numbers, so that what a kernel tap reads for all outputs is the same row from another
-start: a plain slice. Outputs lie likewise; ``pitch`` is wider than an output line, and what is computed past its end
-is never read. Zeros to the right of a line are those to the left of the next.
+With stride ``s`` along an axis, padded position ``p`` is in phase ``p % s`` at place ``p // s``. A channel of a phase
+is a row of ``rows x images x pitch`` numbers, so that what a kernel tap reads for all outputs is the same row from
+another start: a plain slice. Outputs lie likewise; ``pitch`` may be wider than an output line, and what is computed
+past its end is never read. Zeros to the right of a line are those to the left of the next.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Grid:
 
     def places(self, r0: int) -> list[tuple[Ints, Any, Any]]:
         """Per phase: its numbers, where in ``[channels, lines, images, places]`` and in [N, C, H, W] its image lies."""
-        found = []
+        found: list[tuple[Ints, Any, Any]] = []
         for a, b in np.ndindex(*self.phases):
             lines, rows = self._span(0, a, r0, self.rows + self.reach[0])
             along, columns = self._span(1, b, 0, self.pitch)
@@ -134,17 +134,21 @@ class Grid:
 
 
 def blocks(n: int, rows: int, line: int, target: int) -> list[tuple[Ints, list[Block]]]:
-    """A batch of n images of so many rows in blocks of about ``target`` numbers: whole images while they fit, else rows.
+    """A batch of n images of so many rows in blocks of about ``target`` numbers: whole images if they fit, else rows.
 
     Returns:
         Size of block (images, rows) to the blocks of that size; two to four sizes at most.
     """
     if rows * line <= target:
-        return [((b - a, rows), [Block(i, i + b - a, 0, rows) for i in range(a, end, b - a)])
-                for a, b, end in _runs(n, max(1, target // (rows * line)))]
+        return [
+            ((b - a, rows), [Block(i, i + b - a, 0, rows) for i in range(a, end, b - a)])
+            for a, b, end in _runs(n, max(1, target // (rows * line)))
+        ]
     step = max(1, target // line)
-    return [((1, b - a), [Block(i, i + 1, r, r + b - a) for i in range(n) for r in range(a, end, b - a)])
-            for a, b, end in _runs(rows, step)]
+    return [
+        ((1, b - a), [Block(i, i + 1, r, r + b - a) for i in range(n) for r in range(a, end, b - a)])
+        for a, b, end in _runs(rows, step)
+    ]
 
 
 def _runs(n: int, most: int) -> Iterator[tuple[int, int, int]]:

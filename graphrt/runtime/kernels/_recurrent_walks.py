@@ -1,8 +1,8 @@
 """What the kernels of recurrent layers share: states as columns, weights side by side, gates as whole matrices.
 
-A step works on matrices [features, batch]: the gates are then rows next to each other, so that NumPy goes through each in
-one stretch, and one product of all weights with the stacked column (input, 1, state) makes every pre-activation, bias
-and all. Gates with a logistic function are made by one tanh over all gates: sigmoid(a) = (1 + tanh(a / 2)) / 2, the half
+A step works on matrices [features, batch]: the gates are then rows next to each other, so that NumPy goes through each
+in one stretch, and one product of all weights with the stacked column (input, 1, state) makes every pre-activation,
+bias and all. One tanh over all gates makes the logistic ones too: sigmoid(a) = (1 + tanh(a / 2)) / 2, the inner half
 being in the weights.
 """
 

@@ -33,7 +33,11 @@ def _correlation(site: KernelSite, x: str, w: str) -> Correlation | None:
     x_shape, w_shape, a = site.shape(x), site.shape(w), site.attributes
     if len(x_shape) not in (3, 4) or len(w_shape) != len(x_shape) or 0 in x_shape or 0 in w_shape:
         return None
-    if x_shape[1] != w_shape[1] * a["group"] or w_shape[0] % a["group"] or tuple(a["kernel_shape"] or w_shape[2:]) != w_shape[2:]:
+    if (
+        x_shape[1] != w_shape[1] * a["group"]
+        or w_shape[0] % a["group"]
+        or tuple(a["kernel_shape"] or w_shape[2:]) != w_shape[2:]
+    ):
         return None
     win = window(x_shape[2:], w_shape[2:], a["strides"], a["dilations"], a["pads"], a["auto_pad"])
     if len(x_shape) == 3:
@@ -67,7 +71,7 @@ def convolution(site: KernelSite) -> Function | None:
     c = _correlation(site, "x", "w")
     if c is None or (site.inputs.get("b") is not None and not site.is_float("x", "b")):
         return None
-    compute = next(m for m, serves in _ALGORITHMS if serves(c)).forward(c)
+    compute: Function = next(m for m, serves in _ALGORITHMS if serves(c)).forward(c)
     if len(site.shape("x")) == 4:
         return compute
     return lambda x, w, b=None: compute(x[:, :, None], w[:, :, None], b)[:, :, 0]
@@ -86,12 +90,14 @@ def convolution_input_cotangent(site: KernelSite) -> Function | None:
 
 
 def _x_adjoint(c: Correlation) -> Function:
-    if not _is_pointwise(c) and not _is_depthwise(c) and set(c.win.strides) == {1}:
+    module: Any
+    if not _is_pointwise(c) and set(c.win.strides) == {1}:
         back = c.adjoint()
-        if min(*back.win.begin, *back.win.end) >= 0 and _suits_rows(back):
-            forward = rows.forward(back)
+        module = depthwise if _is_depthwise(back) else rows if _suits_rows(back) else None
+        if min(*back.win.begin, *back.win.end) >= 0 and module is not None:
+            forward = module.forward(back)
             return lambda ct, w: forward(ct, c.turned(w))
-    module: Any = points if _is_pointwise(c) else depthwise if _is_depthwise(c) else columns
+    module = points if _is_pointwise(c) else depthwise if _is_depthwise(c) else columns
     made: Function = module.x_adjoint(c)
     return made
 
@@ -102,7 +108,7 @@ def convolution_weight_cotangent(site: KernelSite) -> Function | None:
     c = _correlation(site, "x", "w_like")
     if c is None:
         return None
-    compute = next(m for m, serves in _ALGORITHMS if serves(c)).w_adjoint(c)
+    compute: Function = next(m for m, serves in _ALGORITHMS if serves(c)).w_adjoint(c)
     if len(site.shape("x")) == 4:
         return compute
     return lambda ct, x, w_like: compute(ct[:, :, None], x[:, :, None])[:, :, 0]

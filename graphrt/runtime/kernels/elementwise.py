@@ -114,7 +114,6 @@ def _relu_cotangent(ct: Array, y: Array, x_ct: Array) -> None:
     np.multiply(ct, np.greater(y, 0), x_ct)
 
 
-
 @kernel("Relu")
 def relu(site: KernelSite) -> Function | None:
     """The larger of x and a zero that lies in the cache: NumPy is slower with a scalar."""

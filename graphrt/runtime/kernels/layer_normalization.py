@@ -82,7 +82,8 @@ def layer_normalization(site: KernelSite) -> Function | None:
     def run(x: Array, scale: Array, b: Array = None) -> tuple[Array, Array, Array]:
         y, mean, inv = np.empty(layout.shape, dtype), np.empty(layout.stats, dtype), np.empty(layout.stats, dtype)
         xs, ys, means, invs = x.reshape(rows, columns), y.reshape(rows, columns), mean.reshape(rows), inv.reshape(rows)
-        factor, shift = scale.reshape(columns), b.reshape(columns) if has_b else None
+        factor = scale.reshape(columns)
+        shift: Array = b.reshape(columns) if has_b else None
         for block in layout.blocks:
             part = ys[block]
             _standardize(xs[block], layout, epsilon, means[block], invs[block], part)

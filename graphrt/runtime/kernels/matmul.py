@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from graphrt.definitions import KernelSite, kernel
-from graphrt.op import Array
 from graphrt.runtime.kernels._blocks import for_blas
 
 Function = Callable[..., Any]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from graphrt.definitions import KernelSite, kernel
 from graphrt.op import Array
+from graphrt.runtime.kernels._threads import share
 
 Function = Callable[..., Any]
-BLOCK = 1 << 16
+BLOCK = 1 << 19
 """Numbers worked on at a time."""
 _PARAMETERS = ("scale", "b", "input_mean", "input_var")
 
@@ -31,10 +32,15 @@ class _Channels:
         """Per channel the sum of a, or of a * b: [c], float64. In places: by the BLAS along S, then over N."""
         return np.add.reduce(np.vecdot(a, self.ones if b is None else b), axis=0, dtype=np.float64)
 
-    def each(self, *arrays: Array) -> Iterator[tuple[slice, tuple[Array, ...]]]:
-        """Blocks of channels: where they are, and these parts of the arrays [N, C, *S], each [N, c, S]."""
+    def over_blocks(self, work: Callable[..., None], *arrays: Array) -> None:
+        """Calls ``work`` for blocks of channels: where they are, and these parts of the arrays, each [N, c, S]."""
         flat = [a.reshape(self.flat) for a in arrays]
-        return ((at, tuple(a[:, at] for a in flat)) for at in self.blocks)
+
+        def each(_: Any, found: list[slice]) -> None:
+            for at in found:
+                work(at, *(a[:, at] for a in flat))
+
+        share(each, [(None, self.blocks)])
 
 
 def _channels(site: KernelSite, *parameters: str) -> _Channels | None:
@@ -75,10 +81,13 @@ def _inference(site: KernelSite, channels: _Channels, many: bool) -> Function:
     def normalize(x: Array, scale: Array, b: Array, mean: Array, var: Array) -> tuple[Any, ...]:
         y = np.empty(channels.shape, x.dtype)
         factor = scale / np.sqrt(var + epsilon)
-        for at, (part, to) in channels.each(x, y):
+
+        def work(at: slice, part: Array, to: Array) -> None:
             np.subtract(part, mean[at, None], to)
             np.multiply(to, factor[at, None], to)
             np.add(to, b[at, None], to)
+
+        channels.over_blocks(work, x, y)
         return y, *absent
 
     return normalize
@@ -90,14 +99,18 @@ def _training(site: KernelSite, channels: _Channels, many: bool) -> Function:
     def normalize(x: Array, scale: Array, b: Array, mean: Array, var: Array) -> tuple[Any, ...]:
         y = np.empty(channels.shape, x.dtype)
         batch = np.empty((2, channels.shape[1]))
-        for at, (part, to) in channels.each(x, y):
+
+        def work(at: slice, part: Array, to: Array) -> None:
             mean_here = np.divide(channels.sums(part), count, out=batch[0, at])
             np.subtract(part, _column(mean_here, x), to)
             var_here = np.divide(channels.sums(to, to), count, out=batch[1, at])
             np.multiply(to, _column(scale[at] / np.sqrt(var_here + epsilon), x), to)
             np.add(to, b[at, None], to)
+
+        channels.over_blocks(work, x, y)
         running = [
-            np.asarray(given * momentum + found * (1 - momentum), x.dtype) for given, found in zip((mean, var), batch, strict=True)
+            np.asarray(given * momentum + found * (1 - momentum), x.dtype)
+            for given, found in zip((mean, var), batch, strict=True)
         ]
         return y, *running, *(batch.astype(x.dtype) if many else ())
 
@@ -116,30 +129,32 @@ def batch_normalization_cotangents(site: KernelSite) -> Function | None:
     epsilon, momentum, count = site.attributes["epsilon"], site.attributes["momentum"], channels.count
     many = "training_mode" not in site.attributes
 
-    def cotangents(ct: Array, ct_running_mean: Array | None, ct_running_var: Array | None, *rest: Any) -> tuple[Any, ...]:
+    def cotangents(
+        ct: Array, ct_running_mean: Array | None, ct_running_var: Array | None, *rest: Any
+    ) -> tuple[Any, ...]:
         ct_saved, (x, scale, *_) = (rest[:2], rest[2:]) if many else ((None, None), rest)
         through = [
             _through(r, s, momentum, count) for r, s in zip((ct_running_mean, ct_running_var), ct_saved, strict=True)
         ]
         x_ct = np.empty(channels.shape, x.dtype)
         scale_ct, b_ct = np.empty((2, channels.shape[1]), x.dtype)
-        for at, (ct_, x_, to) in channels.each(ct, x, x_ct):
+
+        def work(at: slice, ct_: Array, x_: Array, to: Array) -> None:
             mean = _column(channels.sums(x_) / count, x)
-            centered = np.subtract(x_, mean)
-            inv = 1 / np.sqrt(channels.sums(centered, centered) / count + epsilon)
-            total, along = channels.sums(ct_), channels.sums(ct_, centered)
+            np.subtract(x_, mean, to)
+            inv = 1 / np.sqrt(channels.sums(to, to) / count + epsilon)
+            total, along = channels.sums(ct_), channels.sums(ct_, to)
             scale_ct[at], b_ct[at] = along * inv, total
-            slope = scale[at] * inv
-            pull = slope * inv * inv * along / -count
-            shift = slope * total / -count
+            np.multiply(to, _column(inv * inv * along / -count, x), to)
+            np.add(to, ct_, to)
+            np.subtract(to, _column(total / count, x), to)
+            np.multiply(to, _column(scale[at] * inv, x), to)
             if through[0] is not None:
-                shift = shift + through[0][at]
+                np.add(to, _column(through[0][at], x), to)
             if through[1] is not None:
-                pull = pull + 2 * through[1][at]
-            np.multiply(centered, _column(pull, x), centered)
-            np.add(centered, _column(shift, x), centered)
-            np.multiply(ct_, _column(slope, x), to)
-            np.add(to, centered, to)
+                np.add(to, (x_ - mean) * _column(2 * through[1][at], x), to)
+
+        channels.over_blocks(work, ct, x, x_ct)
         back = [None if c is None else c * c.dtype.type(momentum) for c in (ct_running_mean, ct_running_var)]
         return x_ct, scale_ct, b_ct, *back
 

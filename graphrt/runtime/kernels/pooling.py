@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,11 @@ import numpy as np
 from graphrt.definitions import KernelSite, kernel
 from graphrt.op import Array
 from graphrt.ops._windows import Window, window
+from graphrt.runtime.kernels._threads import share
 
 Function = Callable[..., Any]
 Tap = tuple[slice, slice]
-BLOCK = 1 << 15
+BLOCK = 1 << 18
 """Numbers of the input worked on at a time."""
 
 
@@ -37,9 +38,15 @@ def _taps(win: Window, axis: int) -> list[Tap]:
     return [(to[0], at[0]) for _, to, at in _line(win, axis).taps()]
 
 
-def _blocks(count: int, size: int) -> Iterator[slice]:
+def _over_blocks(count: int, size: int, work: Callable[[slice], None]) -> None:
+    """Calls ``work`` for slices of count images of this size, in several threads where kernels use some."""
     step = max(1, BLOCK // size)
-    return (slice(i, i + step) for i in range(0, count, step))
+
+    def each(_: Any, found: list[slice]) -> None:
+        for at in found:
+            work(at)
+
+    share(each, [(None, [slice(i, i + step) for i in range(0, count, step)])])
 
 
 def _images(x: Array) -> Array:
@@ -54,23 +61,23 @@ def _gather(combine: Any, x: Array, axis: int, size: int, taps: Sequence[Tap], s
     rest = [(to, at) for to, at in taps if to != slice(0, size)]
     y = np.empty((*x.shape[:axis], size, *x.shape[axis + 1 :]), x.dtype)
     if len(full) > 1:
-        combine(_steps(x, full[0], axis, size), _steps(x, full[1], axis, size), _flat_if(y, x, full[0], axis, size))
+        combine(_steps(x, full[0], axis, size), _steps(x, full[1], axis, size), out=_flat_if(y, x, full[0], axis, size))
     elif full:
         y[...] = x[(*before, full[0])]
     else:
         y.fill(start)
     for at in full[2:]:
-        combine(y, x[(*before, at)], y)
+        combine(y, x[(*before, at)], out=y)
     for to, at in rest:
         part = y[(*before, to)]
-        combine(part, x[(*before, at)], part)
+        combine(part, x[(*before, at)], out=part)
     return y
 
 
 def _is_flat(x: Array, at: slice, axis: int, size: int) -> bool:
     """Whether a tap along the last axis takes every so-manieth element of the whole array."""
     step = at.step or 1
-    return axis == x.ndim - 1 and at.start < step and size * step == x.shape[axis] and x.flags.c_contiguous
+    return bool(axis == x.ndim - 1 and at.start < step and size * step == x.shape[axis] and x.flags.c_contiguous)
 
 
 def _steps(x: Array, at: slice, axis: int, size: int) -> Array:
@@ -102,8 +109,11 @@ def _over_images(pool: Callable[[Array], Array], win: Window, shape: tuple[int, 
     def whole(x: Array) -> Array:
         y = np.empty(out, x.dtype)
         images, pooled = _images(x), _images(y)
-        for at in _blocks(count, size):
+
+        def work(at: slice) -> None:
             pooled[at] = pool(images[at])
+
+        _over_blocks(count, size, work)
         return y
 
     return whole
@@ -121,59 +131,70 @@ def max_pool(site: KernelSite) -> Function | None:
 
 @kernel("MaxPool.vjp[x]")
 def max_pool_cotangent(site: KernelSite) -> Function | None:
-    """The first element that equals the maximum takes all."""
+    """The first element that equals the maximum takes all: the first line that has it, and the first place there."""
     win = _pooled(site, "x")
     if win is None:
         return None
-    taps = [((slice(None), *to), (slice(None), *at)) for _, to, at in win.taps()]
     shape = site.shape("x")
     count, size = shape[0] * shape[1], math.prod(win.size)
-    apart = all(s >= (k - 1) * d + 1 for s, k, d in zip(win.strides, win.kernel, win.dilations, strict=True))
-    spread = _spread_pairs if _is_pairs(win, site.inputs["x"].dtype) else _spread_apart if apart else _spread
+    spread = _spread_pairs if _is_pairs(win, site.inputs["x"].dtype) else _spread_by_axis(win)
 
     def cotangent(ct: Array, x: Array, y: Array) -> Array:
-        x_ct = np.zeros(shape, x.dtype)
+        x_ct = np.empty(shape, x.dtype)
         arrays = [_images(a) for a in (x_ct, ct, x, y)]
-        for at in _blocks(count, size):
-            spread(taps, *(a[at] for a in arrays))
+        _over_blocks(count, size, lambda at: spread(*(a[at] for a in arrays)))
         return x_ct
 
     return cotangent
 
 
-def _winners(taps: Sequence[Any], x: Array, y: Array) -> Iterator[tuple[Any, Any, Array]]:
-    """Per tap: where it writes and reads, and where it is the first that equals the maximum."""
-    free: Any = None
-    for to, at in taps:
+def _spread_by_axis(win: Window) -> Function:
+    """Maxima along the last axis, of those along the one before, and so on; their cotangents the other way."""
+    axes = list(range(len(win.out)))
+    passes = [(i + 1, win.out[i], _taps(win, i)) for i in reversed(axes)]
+
+    def spread(x_ct: Array, ct: Array, x: Array, y: Array) -> None:
+        levels = [x]
+        for axis, out, taps in passes[:-1]:
+            levels.append(_gather(np.maximum, levels[-1], axis, out, taps, -np.inf))
+        for level, top, (axis, _, taps) in zip(levels[::-1], [y, *levels[:0:-1]], passes[::-1], strict=True):
+            below = np.zeros(level.shape, ct.dtype)
+            _spread_along(taps, axis, below, ct, level, top)
+            ct = below
+        x_ct[...] = ct
+
+    return spread
+
+
+def _spread_along(taps: Sequence[Tap], axis: int, x_ct: Array, ct: Array, x: Array, y: Array) -> None:
+    """Adds each ct to the first element along the axis that equals the maximum."""
+    before = (slice(None),) * axis
+    free = np.ones(y.shape, bool)
+    bits = f"i{ct.dtype.itemsize}"
+    ct = ct.view(bits)  # times 0 or 1 as an integer: what `where` does, and no branch that goes either way
+    for along, source in taps:
+        to, at = (*before, along), (*before, source)
         won = x[at] == y[to]
-        if free is None:
-            free = np.ones(y.shape, bool)
         np.logical_and(won, free[to], won)
         np.greater(free[to], won, free[to])
-        yield to, at, won
-
-
-def _spread(taps: Sequence[Any], x_ct: Array, ct: Array, x: Array, y: Array) -> None:
-    nothing = ct.dtype.type(0)
-    for to, at, won in _winners(taps, x, y):
-        x_ct[at] += np.where(won, ct[to], nothing)
-
-
-def _spread_apart(taps: Sequence[Any], x_ct: Array, ct: Array, x: Array, y: Array) -> None:
-    """Where windows do not overlap."""
-    nothing = ct.dtype.type(0)
-    for to, at, won in _winners(taps, x, y):
-        x_ct[at] = np.where(won, ct[to], nothing)
+        taken = np.multiply(won.astype(bits), ct[to])
+        x_ct[at] += taken.view(x_ct.dtype)
 
 
 def _is_pairs(win: Window, dtype: str) -> bool:
     two = (2, 2)
     fits = win.size == (2 * win.out[0], 2 * win.out[1]) if len(win.out) == 2 else False
-    return dtype == "float32" and fits and win.kernel == win.strides == two and set(win.dilations) == {1} and not any(win.begin)
+    return (
+        dtype == "float32"
+        and fits
+        and win.kernel == win.strides == two
+        and set(win.dilations) == {1}
+        and not any(win.begin)
+    )
 
 
-def _spread_pairs(taps: Sequence[Any], x_ct: Array, ct: Array, x: Array, y: Array) -> None:
-    """Windows of 2 x 2 side by side, float32: two neighbours are one 64-bit number, ct shifted to either half or out of it."""
+def _spread_pairs(x_ct: Array, ct: Array, x: Array, y: Array) -> None:
+    """Windows of 2 x 2 side by side, float32: neighbours as one 64-bit number, ct shifted to one half or out of it."""
     rows = x.reshape(x.shape[0], -1, 2, x.shape[2])
     doubled = np.repeat(y, 2, axis=2)
     bits = np.ascontiguousarray(ct).view(np.uint32).astype(np.uint64)
@@ -212,7 +233,8 @@ def average_pool_cotangent(site: KernelSite) -> Function | None:
     def cotangent(ct: Array, x_like: Array) -> Array:
         x_ct = np.empty(shape, ct.dtype)
         images, made = _images(ct), _images(x_ct)
-        for at in _blocks(len(images), math.prod(win.size)):
+
+        def work(at: slice) -> None:
             part = images[at] / counts
             for axis, size, taps in passes:
                 wide = np.zeros((*part.shape[:axis], size, *part.shape[axis + 1 :]), ct.dtype)
@@ -220,6 +242,8 @@ def average_pool_cotangent(site: KernelSite) -> Function | None:
                     wide[(*(slice(None),) * axis, source)] += part[(*(slice(None),) * axis, to)]
                 part = wide
             made[at] = part
+
+        _over_blocks(len(images), math.prod(win.size), work)
         return x_ct
 
     return cotangent

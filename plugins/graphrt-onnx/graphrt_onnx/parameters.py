@@ -54,7 +54,7 @@ def sort_out_weights(graph: Graph, registry: Registry, model: ModelProto, notes:
     )
     raised = _raise_constants(graph, roles, Role.OPERAND if in_nodes_only else Role.WEIGHT)
     graph, roles = raised, roles if raised is graph else roles_of(raised, registry)
-    judge = _Judge(graph, roles, notes)
+    judge = _Judge(graph, roles, notes, model.producer_name)
     demoted = [k for k, a in graph.initializers.items() if k not in inputs and judge.is_constant(k, a)]
     layout = _layout(graph, notes, demoted, model)
     constants = tuple(Node("Constant", (), (k,), {"value": graph.initializers[k]}) for k in demoted)
@@ -131,9 +131,10 @@ def _fresh(name: str, taken: Collection[str]) -> str:
 class _Judge:
     """Tells which float initializers are neither to be trained nor running statistics."""
 
-    def __init__(self, graph: Graph, roles: Mapping[str, Role], notes: Notes):
+    def __init__(self, graph: Graph, roles: Mapping[str, Role], notes: Notes, producer: str):
         self.roles, self.notes = roles, notes
         self.kinds_noted = any(notes.property(k, KIND) for k in graph.initializers)
+        self.names_are_attributes = producer == "pytorch" and not self.kinds_noted
         readers = [(name, n.op_type) for n in graph.nodes for name in n.free_inputs()]
         others = {name for name, op_type in readers if op_type not in _NORMALIZATIONS}
         self.only_normalize = {name for name, _ in readers} - others
@@ -150,6 +151,8 @@ class _Judge:
             return kind != "PARAMETER"
         if self.kinds_noted and (array.ndim == 0 or self._is_placeholder(name, array) or self._is_made_up(name)):
             return True
+        if role in (Role.STATE, Role.OPERAND) and self.names_are_attributes and ":" not in name and "/" not in name:
+            return _is_mask(array)  # an attribute of a module is a parameter: a temperature, a learned initial state
         return role < Role.OPERAND or (role is Role.OPERAND and array.size <= 1) or _is_mask(array)
 
     def _is_placeholder(self, name: str, array: Array) -> bool:

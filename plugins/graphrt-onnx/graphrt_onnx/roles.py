@@ -19,12 +19,14 @@ class Role(IntEnum):
 
     UNUSED = 0
     SETTING = 1
-    """An exponent, a bound, a scale of a resize, a quantization scale, an initial state: never trained."""
-    STATISTIC = 2
+    """An exponent, a bound, a scale of a resize, a quantization scale: never trained."""
+    STATE = 2
+    """The initial state of a recurrent layer: trained where the file says that it is a parameter."""
+    STATISTIC = 3
     """A running mean or variance."""
-    OPERAND = 3
+    OPERAND = 4
     """An operand of arithmetic: trained when it has several elements."""
-    WEIGHT = 4
+    WEIGHT = 5
     """A kernel, a matrix, a bias, a table of embeddings, a gain: trained."""
 
 
@@ -46,8 +48,8 @@ WEIGHTS: Mapping[str, frozenset[int]] = {
 SETTINGS: Mapping[str, frozenset[int]] = {
     "Pow": frozenset({1}), "Clip": frozenset({1, 2}), "Resize": frozenset({1, 2}), "Upsample": frozenset({1}),
     "Dropout": frozenset({1, 2}), "Pad": frozenset({1, 2}), "Range": _ALL, "OneHot": frozenset({1, 2}),
-    "QuantizeLinear": frozenset({1, 2}), "DequantizeLinear": frozenset({1, 2}), "LSTM": frozenset({4, 5, 6}),
-    "GRU": frozenset({4, 5}), "RNN": frozenset({4, 5}), "RoiAlign": frozenset({1, 2}), "MaxRoiPool": frozenset({1}),
+    "QuantizeLinear": frozenset({1, 2}), "DequantizeLinear": frozenset({1, 2}), "LSTM": frozenset({4}),
+    "GRU": frozenset({4}), "RNN": frozenset({4}), "RoiAlign": frozenset({1, 2}), "MaxRoiPool": frozenset({1}),
     "NonMaxSuppression": _ALL, "BlackmanWindow": _ALL, "HannWindow": _ALL, "HammingWindow": _ALL,
     "STFT": frozenset({2}),
     "MelWeightMatrix": _ALL, "Shape": _ALL, "Size": _ALL, "ConstantOfShape": _ALL, "RotaryEmbedding": frozenset({1, 2}),
@@ -56,6 +58,7 @@ SETTINGS: Mapping[str, frozenset[int]] = {
 """Inputs that take settings, by op, beside those that the op itself declares ``nondiff``."""
 
 STATISTICS = {"BatchNormalization": frozenset({3, 4})}
+STATES = {"LSTM": frozenset({5, 6}), "GRU": frozenset({5}), "RNN": frozenset({5})}
 
 PASSES_ON = frozenset(
     ["Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast", "CastLike", "Slice", "Split",
@@ -104,6 +107,8 @@ class _Roles:
         )
         if position in STATISTICS.get(node.op_type, ()):
             return Role.STATISTIC
+        if position in STATES.get(node.op_type, ()):
+            return Role.STATE
         own = Role.OPERAND
         if position in SETTINGS.get(node.op_type, ()) or self._is_nondiff(node, position, graph):
             return Role.SETTING

@@ -150,7 +150,11 @@ def test_what_the_exporter_computed_from_nothing_is_a_constant_where_it_notes_th
         "(float[n,3] x) => (float[n,3] y) { a = Mul (x, mask)  b = Add (a, rows)  y = Mul (b, w) }",
         w=f32(3), mask=f32(3), rows=f32(3),
     )  # fmt: skip
-    notes = {"w": (KIND, "PARAMETER"), "mask": (FOLDED, "['arange_1', 'val_2']"), "rows": (FOLDED, "['arange', 'p.weight']")}
+    notes = {
+        "w": (KIND, "PARAMETER"),
+        "mask": (FOLDED, "['arange_1', 'val_2']"),
+        "rows": (FOLDED, "['arange', 'p.weight']"),
+    }
     for name, (key, value) in notes.items():
         m.graph.value_info.append(helper.make_tensor_value_info(name, 1, None))
         m.graph.value_info[-1].metadata_props.add(key=key, value=value)
@@ -169,3 +173,14 @@ def test_weights_that_share_a_name_because_they_were_equal_are_separated():
     assert gr.Session(graph).trainable() == ("ones", "w", "ones_1")
     back = to_onnx(graph)
     assert gr.Session(from_onnx(back)).trainable() == ("ones", "w", "ones_1")
+
+
+def test_a_single_number_is_a_parameter_where_pytorch_names_it_as_an_attribute():
+    m = model(
+        "(float[n,2] x) => (float[n,2] y) { a = Mul (x, logit_scale)  b = Mul (a, w)  y = Mul (b, half) }",
+        logit_scale=f32(1), half=f32(1), w=f32(2),
+    )  # fmt: skip
+    assert gr.Session(from_onnx(m)).trainable() == ("w",)
+    m.producer_name = "pytorch"
+    m.graph.initializer[1].name = m.graph.node[2].input[1] = "onnx::Mul_7"
+    assert gr.Session(from_onnx(m)).trainable() == ("logit_scale", "w")

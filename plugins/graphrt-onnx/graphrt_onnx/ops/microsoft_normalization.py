@@ -93,7 +93,10 @@ def skip_layer_normalization(
     Source: onnxruntime's contributed operators.
     """
     total = input + skip if bias is None else input + skip + bias
-    y, mean, inverse = call(onnx_layer_normalization, total, gamma, beta, axis=-1, epsilon=epsilon, n_outputs=3)
+    stash = {"stash_type": 11 if total.dtype == np.float64 else 1}
+    y, mean, inverse = call(
+        onnx_layer_normalization, total, gamma, beta, axis=-1, epsilon=epsilon, n_outputs=3, **stash
+    )
     return y, mean, inverse, total
 
 
