@@ -101,7 +101,7 @@ def all_subjects() -> list[Subject]:
     found = []
     for (domain, _), versions in sorted(by_name.items()):
         versions.sort(key=lambda s: s.since_version)
-        newest = max(r[RELEASES[domain] + 1] for r in helper.VERSION_TABLE)
+        newest = max(int(r[RELEASES[domain] + 1]) for r in helper.VERSION_TABLE)
         for schema, following in zip(versions, [*versions[1:], None], strict=True):
             last = following.since_version - 1 if following else newest
             first = max(schema.since_version, OLDEST[domain])
@@ -161,7 +161,7 @@ def model_of(subject: Subject, trial: Trial) -> tuple[ModelProto, dict[str, Any]
 def _release(subject: Subject) -> tuple[int, dict[str, int]]:
     """IR version and opsets of the first release that had the subject's opset."""
     column = RELEASES[subject.schema.domain] + 1
-    release = next(r for r in helper.VERSION_TABLE if len(r) > column and r[column] >= subject.opset)
+    release = next(r for r in helper.VERSION_TABLE if len(r) > column and int(r[column]) >= subject.opset)
     opsets = {"": int(release[2])} | {subject.schema.domain: subject.opset}
     return min(int(release[1]), NEWEST_IR), opsets
 
