@@ -30,7 +30,7 @@ def blocks(text, language):
 def commands(text):
     """Every line of an indented block and every code span that begins with ``graphrt``."""
     indented = [line.strip() for line in text.splitlines() if line.startswith("    graphrt ")]
-    spans = [s for s in re.findall(r"`(graphrt [^`]+)`", text) if "VERB" not in s and "..." not in s and len(s.split()) > 2]
+    spans = [s for s in re.findall(r"`(graphrt [^`]+)`", text) if "..." not in s and len(s.split()) > 2]
     return [c.split("  #")[0].strip() for c in dict.fromkeys(indented + spans)]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -21,7 +23,7 @@ def network(sizes, activation="Tanh", seed=0, features=None):
     h = b.input("x", "float32", ["batch", 2])
     if features:
         h = features(b, h)
-    for i, (n, m) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for i, (n, m) in enumerate(itertools.pairwise(sizes)):
         w = b.parameter(f"w{i}", (rng.normal(size=(n, m)) * np.sqrt(2 / n)).astype("float32"))
         h = h @ w + b.parameter(f"b{i}", np.zeros(m, "float32"))
         if i < len(sizes) - 2:
@@ -48,7 +50,7 @@ def test_a_perceptron_cannot_learn_xor():
 def polynomial(b, x, degree=3):
     """All monomials of two variables up to a degree, without the constant."""
     x1, x2 = b.Split(x, axis=1, num_outputs=2, outputs=2)
-    terms = [x1**float(i) * x2**float(n - i) for n in range(1, degree + 1) for i in range(n + 1)]
+    terms = [x1 ** float(i) * x2 ** float(n - i) for n in range(1, degree + 1) for i in range(n + 1)]
     return b.Concat(*terms, axis=1)
 
 

@@ -70,9 +70,7 @@ def check_gradient(
             errors[i] = max(errors[i], error if np.isfinite(error) else np.inf)
             noise[i] = max(noise[i], eps * max(abs(high), abs(low)) / (h * scale))
     best = int(np.argmin(errors))
-    steps = tuple(
-        StepError(h, float(errors[i]), _dominates(i, best, errors[i], noise[i])) for i, h in enumerate(STEPS)
-    )
+    steps = tuple(StepError(h, float(errors[i]), _dominates(i, best, errors[i], noise[i])) for i, h in enumerate(STEPS))
     return CheckResult(steps, steps[best], bool(errors[best] <= 100 * eps ** (2 / 3)))
 
 

@@ -42,6 +42,8 @@ _BINARY = {"+": ("Add", 10), "-": ("Sub", 10), "*": ("Mul", 20), "/": ("Div", 20
 _UNARY_POWER = 30
 _PYTHON_TYPES: dict[str, type | tuple[type, ...]] = {"float": (int, float), "int": int, "string": str, "any": object}
 _RIGHT = frozenset({"^", "**"})
+
+
 class Function(NamedTuple):
     """What a function name stands for: an op, the opset version to import, and what it takes.
 
@@ -262,7 +264,7 @@ class _Parser:
         if token.kind == "end":
             return "the expression ends too soon; an operand is missing"
         if token.kind == "string":
-            return "a string can only be the value of an attribute, as in f(x, mode=\"linear\")"
+            return 'a string can only be the value of an attribute, as in f(x, mode="linear")'
         if token.text == ")":
             return "this ')' closes nothing" if self.depth == 0 else "an operand is missing before ')'"
         if token.text == "=":

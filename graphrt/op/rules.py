@@ -80,6 +80,7 @@ def jvp_from_derivative(rule: Rule, broadcast_to: str | None) -> Rule:
 
 def sum_of_parts(parts: Sequence[Rule], values: tuple[str, ...]) -> Function:
     """The JVP of several inputs: what each part adds; ``values`` are the arguments of the whole, in order."""
+
     def jvp(*arrays: Array, **attributes: Any) -> Any:
         given = dict(zip(values, arrays, strict=True))
         total: Any = None

@@ -197,8 +197,7 @@ class _ScanSetup:
             return [_empty_scan(self.body, self.n_state + i) for i in range(self.n_out)]
         columns = zip(*outputs, strict=True)
         return [
-            np.stack(c[::-1] if b else c, axis=a)
-            for c, a, b in zip(columns, self.out_axes, self.out_back, strict=True)
+            np.stack(c[::-1] if b else c, axis=a) for c, a, b in zip(columns, self.out_axes, self.out_back, strict=True)
         ]
 
     def unstack_cts(self, cts: Sequence[Array | None], steps: int) -> list[tuple[Array | None, ...]]:

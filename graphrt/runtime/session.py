@@ -315,9 +315,7 @@ class Session:
         signed = (key, signature(feeds))
         plan = self._plans.get(signed)
         if plan is None:
-            plan = self._plans[signed] = make_plan(
-                graph, self.registry, inputs=types_of(graph, feeds), outer=outer
-            )
+            plan = self._plans[signed] = make_plan(graph, self.registry, inputs=types_of(graph, feeds), outer=outer)
             if len(self._plans) > PLANS:
                 self._plans.popitem(last=False)
         else:

@@ -34,9 +34,7 @@ class StepRunner:
         rate_scale: a factor on the learning rate.
     """
 
-    def __init__(
-        self, setup: Setup, registry: Registry, observers: Iterable[Observer], step: int, rate_scale: float
-    ):
+    def __init__(self, setup: Setup, registry: Registry, observers: Iterable[Observer], step: int, rate_scale: float):
         self._setup, self._registry = setup, registry
         self.session = Session(setup.step.graph, observers=observers, seed=setup.seed, registry=registry)
         self.session.step, self.rate_scale, self.last_rate = step, rate_scale, math.nan

@@ -54,7 +54,6 @@ class Setup:
         """The input that metrics compare the prediction to."""
         return self.step.target or self.target
 
-
     def count(
         self, totals: MetricTotals, out: Mapping[str, Array], feeds: Mapping[str, Array], evaluating: bool = False
     ) -> None:

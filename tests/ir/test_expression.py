@@ -49,7 +49,7 @@ def value(text: str, **at: float) -> float:
         ("step(0, value_at_zero=0.5)", 0.5),
         ("leakyrelu(-1, alpha=-2)", 2),
         ("LeakyReLU(-1, alpha=pi)", -math.pi),
-    ("gelu(0, approximate='tanh')", 0),
+        ("gelu(0, approximate='tanh')", 0),
         ("ln(e^2)", 2),
         ("arctan(1)*4", math.pi),
         ("\n 1 \t+\n 2 ", 3),

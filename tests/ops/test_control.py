@@ -140,9 +140,8 @@ def test_scan_is_a_cumulative_sum(reverse):
     b = GraphBuilder(dtype=F)
     start, x = b.input("start", F, [2]), b.input("x", F, ["n", 2])
     inner = body(lambda s, acc, row: [acc + row, (acc + row) ** 2], [("acc", F, [2]), ("row", F, [2])])
-    last, ys = b.Scan(
-        start, x, body=inner, num_scan_inputs=1, scan_input_directions=[reverse], scan_output_directions=[reverse], outputs=2
-    )
+    directions = {"scan_input_directions": [reverse], "scan_output_directions": [reverse]}
+    last, ys = b.Scan(start, x, body=inner, num_scan_inputs=1, outputs=2, **directions)
     b.output(b.ReduceSum(ys, keepdims=0) + b.ReduceSum(last, keepdims=0), "f")
     session = Session(b.build())
     rng = np.random.default_rng(4)
@@ -185,7 +184,11 @@ def test_random_ops_differ_from_trip_to_trip():
     x = b.input("x", F, [4])
     inner = Graph(
         "body",
-        inputs=(Value("i", TensorType("int64", ())), Value("c", TensorType("bool", ())), Value("v", TensorType(F, (4,)))),
+        inputs=(
+            Value("i", TensorType("int64", ())),
+            Value("c", TensorType("bool", ())),
+            Value("v", TensorType(F, (4,))),
+        ),
         outputs=(Value("c2"), Value("v2"), Value("draw")),
         nodes=(
             Node("Identity", ("c",), ("c2",)),

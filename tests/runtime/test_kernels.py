@@ -25,7 +25,9 @@ def more_examples(op_type):
         state = (m,) if op_type == "SGD" else (m, v)
         for step in (1, 3):
             args = (w, g, np.asarray(0.01), np.asarray(step), *state)
-            yield Example(args, {"weight_decay": 0.1} | ({"momentum": 0.9, "nesterov": step % 2} if op_type == "SGD" else {}))
+            yield Example(
+                args, {"weight_decay": 0.1} | ({"momentum": 0.9, "nesterov": step % 2} if op_type == "SGD" else {})
+            )
     if op_type.startswith("SoftmaxCrossEntropyLoss"):
         for reduction in ("mean", "sum"):
             scores, labels = rng.normal(size=(9, 5)) * 30, rng.integers(0, 5, 9)

@@ -29,9 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", default="float32", help="default: float32")
     parser.add_argument("--seed", type=int, default=0, help="of the initial weights")
     parser.add_argument("--init", metavar="NAME", help="an initializer, such as he_normal (default: by activation)")
-    parser.add_argument(
-        "--normalize", metavar="MEAN,DEVIATION", help="begin with (x - mean) / deviation, two numbers"
-    )
+    parser.add_argument("--normalize", metavar="MEAN,DEVIATION", help="begin with (x - mean) / deviation, two numbers")
 
 
 def run(args: argparse.Namespace) -> int:

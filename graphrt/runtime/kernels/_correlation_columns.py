@@ -45,7 +45,8 @@ class Columns:
         rows = -(-win.out[0] // self.tile)
         base = Grid(replace(win, out=(rows, win.out[1])), self.steps, reach, 1, rows)
         self.depth = len(self.taps) * c.per_group[0]
-        target = max(TARGET, LIMIT // max(c.channels, c.filters * self.tile))
+        whole = c.n * rows * base.pitch
+        target = max(TARGET, min(LIMIT // max(c.channels, c.filters * self.tile), -(-whole // 2)))
         self.grids = [
             (replace(base, images=n, rows=r), found) for (n, r), found in blocks(c.n, rows, base.pitch, target)
         ]

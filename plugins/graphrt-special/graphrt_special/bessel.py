@@ -79,7 +79,7 @@ def _(x):
 
 @special("Y1", ranges={"x": (0.3, 20.0)})
 def y1(x: Array) -> Array:
-    """Bessel function of the second kind, order 1.  x: float [...] > 0 -> y: float [...].  dy/dx = Y0(x) - Y1(x)/x."""
+    """Bessel function of the second kind, order 1.  x: float [...] > 0 -> y: float [...].  dy/dx = Y0(x) - y/x."""
     return _y1(x)
 
 
@@ -101,7 +101,7 @@ def _(x):
 
 @special("I1", ranges={"x": (-5.0, 5.0)}, kinks=(0.0,))
 def i1(x: Array) -> Array:
-    """Modified Bessel function of the first kind, order 1.  x: float [...] -> y: float [...].  dy/dx = I0(x) - I1(x)/x."""
+    """Modified Bessel function of the first kind, order 1.  x: float [...] -> y: float [...].  dy/dx = I0(x) - y/x."""
     return _i1(x)
 
 
@@ -112,7 +112,7 @@ def _(x, y):
 
 @special("I0e", kinks=(0.0,))
 def i0e(x: Array) -> Array:
-    """e^-|x| I0(x), without overflow.  x: float [...] -> y: float [...].  dy/dx = I1e(x) - sign(x) y; 0 at the kink 0."""
+    """e^-|x| I0(x), without overflow.  x: float [...] -> y: float [...].  dy/dx = I1e(x) - sign(x) y; 0 at 0."""
     return _i0e(x)
 
 
@@ -123,7 +123,10 @@ def _(x, y):
 
 @special("I1e", kinks=(0.0,))
 def i1e(x: Array) -> Array:
-    """e^-|x| I1(x), without overflow.  x: float [...] -> y: float [...].  dy/dx = I0e(x) - y/x - sign(x) y; 1/2 at 0."""
+    """e^-|x| I1(x), without overflow.  x: float [...] -> y: float [...].
+
+    dy/dx = I0e(x) - y/x - sign(x) y; 1/2 at 0.
+    """
     return _i1e(x)
 
 

@@ -77,7 +77,10 @@ def _(x):
 
 @special("LogNormalCdf", ranges={"x": (-20.0, 5.0)})
 def log_normal_cdf(x: Array) -> Array:
-    """Its logarithm, exact far into the left tail.  x: float [...] -> y: float [...].  dy/dx = e^(-x^2/2 - y)/sqrt(2 pi)."""
+    """The logarithm of NormalCdf, exact far into the left tail.  x: float [...] -> y: float [...].
+
+    dy/dx = e^(-x^2/2 - y) / sqrt(2 pi).
+    """
     return _log_ndtr(x)
 
 

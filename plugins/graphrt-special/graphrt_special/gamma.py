@@ -74,7 +74,9 @@ def beta(a: Array, b: Array) -> Array:
 
     dB/da = B (psi(a) - psi(a + b)), and likewise for b.  (DLMF 5.12)
     """
-    return np.exp(_lgamma(a) + _lgamma(b) - _lgamma(a + b)) if np.all(a > 0) and np.all(b > 0) else _gamma(a) * _gamma(b) / _gamma(a + b)
+    if np.all(a > 0) and np.all(b > 0):  # logarithms do not overflow
+        return np.exp(lbeta(a, b))
+    return _gamma(a) * _gamma(b) / _gamma(a + b)
 
 
 @beta.derivative("a")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from graphrt_special import OPS
 
 from graphrt.io import load, save
 from graphrt.ir.builder import GraphBuilder
 from graphrt.manager import get_manager
 from graphrt.runtime.session import Session
 from graphrt.testing import check_op
-from graphrt_special import OPS
 
 DOMAIN = "graphrt.special"
 
