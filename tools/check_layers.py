@@ -81,7 +81,8 @@ def problems_of(path: Path) -> Iterator[str]:
         other = rest.split(".")[0]
         if other == room or LEVEL_OF.get(other, -1) < LEVEL_OF[room]:
             continue
-        yield f"graphrt/{relative}:{line}: {room} (level {LEVEL_OF[room]}) imports {other} (level {LEVEL_OF.get(other)})"
+        levels = f"level {LEVEL_OF[room]} imports level {LEVEL_OF.get(other)}"
+        yield f"graphrt/{relative}:{line}: {room} imports {other}: {levels}"
 
 
 def main() -> int:
