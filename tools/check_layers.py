@@ -81,8 +81,8 @@ def problems_of(path: Path) -> Iterator[str]:
         other = rest.split(".")[0]
         if other == room or LEVEL_OF.get(other, -1) < LEVEL_OF[room]:
             continue
-        levels = f"level {LEVEL_OF[room]} imports level {LEVEL_OF.get(other)}"
-        yield f"graphrt/{relative}:{line}: {room} imports {other}: {levels}"
+        own, its = LEVEL_OF[room], LEVEL_OF.get(other)
+        yield f"graphrt/{relative}:{line}: {room} (level {own}) imports {other} (level {its})"
 
 
 def main() -> int:
