@@ -41,7 +41,7 @@ clean:
 	@touch $@
 
 .venv/.test: $(PROJECTS) | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,test]' $(addprefix --editable ,$(PLUGINS))
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,test]' $(patsubst %,--editable './%[test]',$(PLUGINS))
 	@touch .venv/.demo $@
 
 # The peers that are timed beside graphrt; those that cannot be installed are left out. pip takes its indexes from its own
