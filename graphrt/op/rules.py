@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphrt.dual import lists, next_level
+from graphrt.errors import PluginError
 from graphrt.op.arrays import unbroadcast
 from graphrt.op.schema import Array, Function
 
@@ -111,7 +112,8 @@ def value_at_tangents(owner: Op, group: tuple[str, ...], values: tuple[str, ...]
                 continue
             dots, likes = given.get(f"{p.name}_dot"), given.get(f"{p.name}_like")
             if p.variadic:
-                assert likes is not None, "the rule of a variadic input names its likes"
+                if likes is None:
+                    raise PluginError(f"{owner.qualified_name}: the rule of a variadic input names its likes")
                 args.extend(map(lists.tangent_or_zeros, dots or (None,) * len(likes), likes))
             else:
                 args.append(lists.tangent_or_zeros(dots, likes))
