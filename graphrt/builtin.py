@@ -29,8 +29,10 @@ def graphrt_register_passes() -> Iterable[Any]:
     """Graph-to-graph passes."""
     from graphrt.passes.dynamic_batch import dynamic_batch
     from graphrt.passes.mode import set_mode
+    from graphrt.passes.rematerialize import rematerialize
+    from graphrt.passes.simplify import simplify
 
-    return [dynamic_batch, set_mode]
+    return [dynamic_batch, rematerialize, set_mode, simplify]
 
 
 @hookimpl

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from graphrt.ir import Graph, Node, format_node
 from graphrt.ir.dag import find_cycle
 from graphrt.ir.text import format_attribute
 from graphrt.op import AttributeSpec, Op
+from graphrt.records import dataclass
 from graphrt.registry import Registry
 from graphrt.trainability import Trainability, trainability
 from graphrt.types import MapType, OptionalType, SequenceType, TensorType
@@ -186,7 +187,7 @@ def _check_node(node: Node, graph: Graph, registry: Registry) -> Iterator[Proble
 def _check_attributes(node: Node, found: Op, line: str) -> Iterator[Problem]:
     known = found.attributes
     for name, value in node.attributes.items():
-        if "." in node.op_type and name in ("segments", "rng_key", "of", "n_outputs"):
+        if name == "rng_key" or ("." in node.op_type and name in ("segments", "of", "n_outputs")):
             continue
         if name not in known:
             has = ", ".join(known) or "none"

@@ -6,9 +6,9 @@ returned from the hook of its kind (see `graphrt.hookspecs`).
 
 from __future__ import annotations
 
+import importlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ import numpy as np
 from graphrt.errors import InputError, PluginError
 from graphrt.ir import Graph, Node
 from graphrt.op import Array, Op, Rule
+from graphrt.records import dataclass, field
 from graphrt.types import TensorType, ValueType
 
 if TYPE_CHECKING:
@@ -340,13 +341,13 @@ class KernelSite:
         inputs: input name of the op to its type, as far as known: exact for what is computed from inputs of known
             shapes; a tuple of types for a variadic input; None where absent.
         attributes: the op's attributes, defaults filled in.
-        outputs: the types of the node's outputs, as far as known.
+        outputs: the types of the op's outputs, as far as known; None for one that the node does not want.
     """
 
     node: Node
     inputs: Mapping[str, Any]
     attributes: Mapping[str, Any]
-    outputs: tuple[ValueType, ...]
+    outputs: tuple[ValueType | None, ...]
 
     def is_float(self, *names: str) -> bool:
         """Whether these inputs are all there, float32 or all float64, with every dimension known."""
@@ -359,6 +360,43 @@ class KernelSite:
         shape: tuple[int, ...] = self.inputs[name].shape
         return shape
 
+    def into(
+        self,
+        fill: Callable[..., Any],
+        *,
+        over: Mapping[int, tuple[int, ...]] | None = None,
+        scratch: Sequence[tuple[tuple[int, ...], str]] = (),
+    ) -> Into | None:
+        """What `Kernel.make` returns of a function that writes into memory it is given; see `Into`.
+
+        Returns:
+            The `Into`; None if the type of an output is not known, so that there is no saying how much memory it takes.
+        """
+        if not all(t is None or (isinstance(t, TensorType) and t.is_static) for t in self.outputs):
+            return None
+        return Into(fill, self.outputs, over or {}, tuple(TensorType(d, s) for s, d in scratch))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Into:
+    """A kernel's function that writes its results into memory that the plan has for them.
+
+    Attributes:
+        fill: ``fill(*inputs, *outputs, *scratch)``: an array for each of the op's inputs (None where absent), for each
+            of its outputs (None where the node does not want it), C-contiguous, with anything in it, then the scratch
+            arrays. It writes every element of every output and changes no input; what it returns is ignored.
+        outputs: the type of each of the op's outputs; None for one that is not wanted.
+        over: output position to the input positions whose very memory it may be given, because ``fill`` is done with
+            an element of the input when it writes the same element of the output. Inputs of another type than the
+            output are never taken.
+        scratch: types of the arrays that ``fill`` works in.
+    """
+
+    fill: Callable[..., Any]
+    outputs: tuple[TensorType | None, ...]
+    over: Mapping[int, tuple[int, ...]]
+    scratch: tuple[TensorType, ...] = ()
+
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
@@ -367,24 +405,57 @@ class Kernel:
     Args:
         name: for listings and reports.
         op_type, domain: the op it stands in for; a derived one too: ``"Conv.vjp[w]"``.
-        make: the site to a function of the node's input arrays, or None where this kernel does not serve. The
-            function takes and returns what the op's own does, attributes bound; it changes no input, and what it
-            returns is new memory (or an input as it is).
+        make: the site to a function of the node's input arrays, or to an `Into` (see `KernelSite.into`), or None where
+            this kernel does not serve. The function takes and returns what the op's own does, attributes bound; it
+            changes no input, and what it returns is new memory (or an input as it is).
         priority: kernels are asked from the highest down.
     """
 
     name: str
     op_type: str
-    make: Callable[[KernelSite], Callable[..., Any] | None]
+    make: Callable[[KernelSite], Callable[..., Any] | Into | None]
     domain: str = ""
     priority: int = 0
 
 
 def kernel(
     op_type: str, *, name: str = "", domain: str = "", priority: int = 0
-) -> Callable[[Callable[[KernelSite], Callable[..., Any] | None]], Kernel]:
+) -> Callable[[Callable[[KernelSite], Callable[..., Any] | Into | None]], Kernel]:
     """Decorator: makes a `Kernel` of its ``make`` function; ``name`` defaults to the function's."""
     return lambda make: Kernel(name or make.__name__.strip("_"), op_type, make, domain, priority)
+
+
+class KernelModule:
+    """A module of kernels, and the ops they are for: a plug-in's hook may return it in the place of the kernels.
+
+    The module is imported when a plan first looks for kernels of one of these ops. It has the kernels in its tuple
+    ``KERNELS``, at least one for each of the ops or for an op derived from it, and none for any other.
+
+    Args:
+        module: its full name.
+        names: the ops, apart by spaces, each with its domain if it is not the default one: ``"Conv graphrt::Step"``.
+    """
+
+    def __init__(self, module: str, names: str):
+        self.module, self.names = module, names
+        parts = (name.rpartition("::") for name in names.split())
+        self.ops = frozenset((domain, op_type) for domain, _, op_type in parts)
+
+    def __repr__(self) -> str:
+        return f"<kernels of {self.module}: {self.names}>"
+
+    def load(self) -> tuple[Kernel, ...]:
+        """Imports the module.
+
+        Raises:
+            PluginError: its kernels are not for the very ops that are named.
+        """
+        kernels: tuple[Kernel, ...] = importlib.import_module(self.module).KERNELS
+        served = {(k.domain, k.op_type.partition(".")[0]) for k in kernels}
+        if served != self.ops:
+            names = " ".join(sorted(f"{domain}::{op_type}" if domain else op_type for domain, op_type in served))
+            raise PluginError(f"{self.module} is said to have kernels for {self.names!r}, and has them for {names!r}")
+        return kernels
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
-from graphrt.definitions import OPTIMIZER_DOMAIN
-from graphrt.errors import ExpressionError, InputError
+from graphrt.errors import ExpressionError, InputError, UnknownOpError
 from graphrt.ir import Graph, Value
 from graphrt.ir.expression import Function, parse_expression
 from graphrt.manager import get_registry
@@ -31,22 +31,40 @@ ALIASES = {
 """Further names of functions, to the lower-case name of the op each stands for."""
 
 
-def function_names(registry: Registry) -> dict[str, Function]:
+def function_names(registry: Registry) -> Mapping[str, Function]:
     """What may be called in a formula: each registered op by its lower-case name, and `ALIASES`.
 
     Where domains share a name, ONNX's own comes first, then ``graphrt``, then the others in alphabetical
     order. Ops that take graphs (If, Loop, …) or give any number of outputs cannot be written as functions.
+    An op is imported when its function is asked for.
     """
-    newest = {(o.domain, o.op_type): o for o in registry.ops() if o.domain != OPTIMIZER_DOMAIN}
-    found: dict[str, Function] = {}
-    for (_, op_type), o in sorted(newest.items(), key=lambda item: (item[0][0] not in ("", "graphrt"), item[0])):
-        takes_graphs = any(a.kind in ("graph", "graphs") for a in o.attributes.values())
-        if not takes_graphs and not o.variadic_output:
-            found.setdefault(op_type.lower(), _function(o))
-    for alias, name in ALIASES.items():
-        if name in found:
-            found.setdefault(alias, found[name])
-    return found
+    return _Functions(registry)
+
+
+class _Functions(Mapping[str, Function]):
+    def __init__(self, registry: Registry):
+        self._registry = registry
+        self._ops: dict[str, list[tuple[str, str]]] = {}
+        for domain, op_type in sorted(registry.op_names(), key=lambda name: (name[0] not in ("", "graphrt"), name)):
+            self._ops.setdefault(op_type.lower(), []).append((domain, op_type))
+        for alias, name in ALIASES.items():
+            if name in self._ops:
+                self._ops.setdefault(alias, self._ops[name])
+
+    def __getitem__(self, name: str) -> Function:
+        for domain, op_type in self._ops[name]:
+            with suppress(UnknownOpError):  # its plug-in fails
+                o = self._registry.find_op(op_type, domain)
+                takes_graphs = any(a.kind in ("graph", "graphs") for a in o.attributes.values())
+                if not takes_graphs and not o.variadic_output:
+                    return _function(o)
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self._ops if name in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 def _function(o: Op) -> Function:

@@ -17,20 +17,21 @@ from graphrt.definitions import (
     Engine,
     Initializer,
     Kernel,
+    KernelModule,
     Loss,
     Metric,
     OptimizerDefinition,
     Pass,
     ScheduleDefinition,
 )
-from graphrt.op import Op
+from graphrt.op import Op, OpModule
 
 hookspec = pluggy.HookspecMarker("graphrt")
 
 
 @hookspec
-def graphrt_register_ops() -> Iterable[Op]:
-    """Operators: value and derivative rules, made with `graphrt.plugin.op`."""
+def graphrt_register_ops() -> Iterable[Op | OpModule]:
+    """Operators: value and derivative rules, made with `graphrt.plugin.op`, or the names of a module's ops."""
 
 
 @hookspec
@@ -64,8 +65,8 @@ def graphrt_register_passes() -> Iterable[Pass]:
 
 
 @hookspec
-def graphrt_register_kernels() -> Iterable[Kernel]:
-    """Faster functions for ops, chosen when a plan is made."""
+def graphrt_register_kernels() -> Iterable[Kernel | KernelModule]:
+    """Faster functions for ops, chosen when a plan is made, or the names of the ops that a module has them for."""
 
 
 @hookspec

@@ -7,15 +7,15 @@ computed along the way, so that a ``Reshape`` or ``Slice`` steered by them has a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
 
 from graphrt.errors import GraphrtError, TypeInferenceError
 from graphrt.ir import Graph, Node, format_neighborhood
-from graphrt.ir.dag import schedule
+from graphrt.ir.dag import execution_order
 from graphrt.op import Op
+from graphrt.records import dataclass, field
 from graphrt.registry import Registry
 from graphrt.types import UNKNOWN, TensorType, ValueType, numpy_dtype
 
@@ -79,7 +79,7 @@ def infer(
             known.types[value.name] = value.type
     known.types.update(inputs or {})
     with np.errstate(all="ignore"):  # as when the graph runs
-        for index in schedule(graph) if order is None else order:
+        for index in execution_order(graph) if order is None else order:
             _infer_node(graph, graph.nodes[index], registry, known, declared, on_error)
     return known
 

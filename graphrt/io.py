@@ -6,8 +6,6 @@ The suffix says which format a file has; a file that begins as a ``.grt`` does i
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,6 +73,9 @@ def save(graph: Graph, path: str | os.PathLike[str], *, registry: Registry | Non
         raise SaveError(f"{name}: {_unknown_suffix(name, found, 'written', lambda c: c.save)}")
     if converter.save is None:
         raise ConversionError(f"{name}: the converter {converter.name!r} reads such files and cannot write them")
+    import shutil
+    import tempfile
+
     target = os.path.realpath(name)
     try:
         scratch = tempfile.mkdtemp(prefix=".graphrt-", dir=os.path.dirname(target))
@@ -95,11 +96,10 @@ def with_requirements(graph: Graph) -> Graph:
         return graph
     manager = get_manager()
     found: dict[str, str] = {}
-    for op in manager.registry.ops():
-        if op.domain in unknown and op.domain not in found:
-            status = manager.status(manager.registry.plugin_of("ops", op))
-            if status is not None and status.distribution:
-                found[op.domain] = f"{status.distribution}>={status.version}"
+    for domain, plugin in manager.registry.plugins_by_domain().items():
+        status = manager.status(plugin) if domain in unknown else None
+        if status is not None and status.distribution:
+            found[domain] = f"{status.distribution}>={status.version}"
     return graph.replace(requires={**graph.requires, **found}) if found else graph
 
 

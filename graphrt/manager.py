@@ -10,16 +10,22 @@ import importlib
 import inspect
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pluggy
 
 from graphrt import hookspecs
 from graphrt.errors import PluginError
-from graphrt.registry import KINDS, Registry
+from graphrt.installed import InstalledPoint, installed_points
+from graphrt.records import dataclass
+from graphrt.registry import KINDS, Module, Registry
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+Point: TypeAlias = "EntryPoint | InstalledPoint"
 
 GROUP = "graphrt"
 BUILTIN = "graphrt.builtin"
@@ -53,7 +59,7 @@ class Manager:
 
     def __init__(
         self,
-        points: Iterable[EntryPoint] | None = None,
+        points: Iterable[Point] | None = None,
         enabled: Iterable[str] | None = None,
         disabled: Iterable[str] = (),
     ):
@@ -61,25 +67,26 @@ class Manager:
         self._hooks.add_hookspecs(hookspecs)
         self._status: dict[str, PluginStatus] = {}
         self._rejected: list[PluginStatus] = []
-        found = entry_points(group=GROUP) if points is None else points
-        self._points = sorted(found, key=lambda p: p.name)
+        found: Iterable[Point] = installed_points(GROUP) if points is None else points
+        self._points: dict[str, Point] = {}
         self._enabled = None if enabled is None else set(enabled)
         self._disabled = set(disabled)
         self._register(importlib.import_module(BUILTIN), "graphrt")
-        for point in self._points:
+        for point in sorted(found, key=lambda p: p.name):
             self._load(point)
         self._report_unknown(self._enabled or (), "GRAPHRT_PLUGINS")
         self._report_unknown(self._disabled, "--disable-plugin")
-        self.registry = Registry(self._definitions)
+        self.registry = Registry(self._definitions, self._load_module)
 
     def statuses(self) -> tuple[PluginStatus, ...]:
-        """Every installed plug-in and how it fared; calls all hooks, so that a failing one shows.
+        """Every installed plug-in and how it fared; calls all hooks and imports everything, so that failures show.
 
         Never raises: of two plug-ins that define one name, both say so here, and `Registry.table` raises for
         that kind. A name that was asked for or disabled and is not installed is listed as failed.
         """
         clashes = [clash for kind in KINDS for clash in self.registry.clashes(kind)]
-        found = dict(self._status)
+        self.registry.import_all()
+        found = {name: self._described(status) for name, status in self._status.items()}
         for clash in clashes:
             for name in clash.plugins:
                 if name in found and found[name].state == "ok":
@@ -88,25 +95,33 @@ class Manager:
 
     def status(self, name: str) -> PluginStatus | None:
         """The status of the plug-in of this name; None for what ships with graphrt."""
-        return self._status.get(name)
+        return self._described(self._status[name]) if name in self._status else None
 
     def failures(self) -> tuple[PluginStatus, ...]:
         """The plug-ins that failed so far."""
-        return tuple(s for s in (*self._status.values(), *self._rejected) if s.state == "failed")
+        return tuple(self._described(s) for s in (*self._status.values(), *self._rejected) if s.state == "failed")
+
+    def _described(self, status: PluginStatus) -> PluginStatus:
+        """The status with its distribution, whose metadata are read only when somebody asks."""
+        if status.distribution or status.name not in self._points:
+            return status
+        distribution, version = _origin(self._points[status.name])
+        return replace(status, distribution=distribution, version=version)
 
     def _report_unknown(self, names: Iterable[str], where: str) -> None:
         for name in sorted(set(names) - self._status.keys()):
             reason = f"{where} names it, and no plug-in of this name is installed"
             self._rejected.append(PluginStatus(name, "", "", "failed", reason))
 
-    def _load(self, point: EntryPoint) -> None:
-        dist = point.dist
-        status = PluginStatus(point.name, dist.name if dist else "", dist.version if dist else "", "ok")
+    def _load(self, point: Point) -> None:
+        status = PluginStatus(point.name, "", "", "ok")
         if point.name in self._status or point.name == "graphrt":
-            taken = self._status[point.name].distribution if point.name in self._status else "graphrt"
-            reason = f"its entry point has the name of one of {taken or 'another distribution'}; rename it"
-            self._rejected.append(replace(status, state="failed", reason=reason))
+            taken = self.status(point.name)
+            owner = "graphrt" if taken is None else taken.distribution or "another distribution"
+            reason = f"its entry point has the name of one of {owner}; rename it"
+            self._rejected.append(PluginStatus(point.name, *_origin(point), "failed", reason))
             return
+        self._points[point.name] = point
         self._status[point.name] = status
         if point.name in self._disabled:
             self._status[point.name] = replace(status, state="disabled", reason="by --disable-plugin")
@@ -161,24 +176,42 @@ class Manager:
                 continue
             yield from ((d, name) for d in definitions)
 
+    def _load_module(self, module: Module, plugin: str) -> Any:
+        """Imports what a plug-in has named; if it cannot, that is the plug-in's failure."""
+        if plugin == "graphrt":
+            return module.load()
+        try:
+            return module.load()
+        except (KeyboardInterrupt, MemoryError):
+            raise
+        except BaseException as e:  # as in _load
+            self._fail(plugin, e, f"in {module.module}: ")
+            raise PluginError(f"plug-in {plugin!r}: {module.module} failed: {type(e).__name__}: {e}") from e
+
     def _others(self, module: Any) -> list[Any]:
         return [m for m in self._hooks.get_plugins() if m is not module]
 
 
+def _origin(point: Point) -> tuple[str, str]:
+    """Name and version of the distribution that has an entry point, as far as there is one."""
+    dist = point.dist
+    return (dist.name, dist.version) if dist else ("", "")
+
+
 def _checked(kind: str, chunk: Any, hook: str) -> list[Any]:
-    wanted = _class_of(kind)
+    wanted = _classes_of(kind)
     definitions = list(chunk)
     for d in definitions:
         if not isinstance(d, wanted):
-            raise PluginError(f"{hook} returned {d!r}, which is no {wanted.__name__}")
+            raise PluginError(f"{hook} returned {d!r}, which is no {wanted[0].__name__}")
     return definitions
 
 
 @cache
-def _class_of(kind: str) -> type:
-    annotation = inspect.get_annotations(getattr(hookspecs, _HOOK + kind), eval_str=True)["return"]
-    found: type = annotation.__args__[0]
-    return found
+def _classes_of(kind: str) -> tuple[type, ...]:
+    """The classes of what a hook returns, from its annotation."""
+    (member,) = inspect.get_annotations(getattr(hookspecs, _HOOK + kind), eval_str=True)["return"].__args__
+    return getattr(member, "__args__", (member,))
 
 
 _disabled_names: tuple[str, ...] = ()

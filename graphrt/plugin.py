@@ -30,6 +30,7 @@ from graphrt.definitions import (
     Engine,
     Initializer,
     Kernel,
+    KernelModule,
     KernelSite,
     Loss,
     Metric,
@@ -49,7 +50,7 @@ from graphrt.definitions import (
 from graphrt.dual import elementary
 from graphrt.errors import ConversionError, GraphrtError, TypeInferenceError
 from graphrt.ir import Graph, Node, Value
-from graphrt.op import Array, Example, Op, like, op, unbroadcast
+from graphrt.op import Array, Example, Op, OpModule, like, op, unbroadcast
 from graphrt.types import Dim, MapType, OptionalType, SequenceType, TensorType, ValueType, broadcast_shapes
 
 hookimpl = pluggy.HookimplMarker("graphrt")
@@ -68,12 +69,14 @@ __all__ = [
     "GraphrtError",
     "Initializer",
     "Kernel",
+    "KernelModule",
     "KernelSite",
     "Loss",
     "MapType",
     "Metric",
     "Node",
     "Op",
+    "OpModule",
     "Optimizer",
     "OptimizerDefinition",
     "OptionalType",

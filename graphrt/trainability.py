@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from graphrt.errors import GraphError, GraphrtError
+from graphrt.errors import GraphError, GraphrtError, UnknownOpError
 from graphrt.inference import Inferred
 from graphrt.ir import Graph, Node, format_node
 from graphrt.ir.dag import needed_for, schedule
 from graphrt.passes.mode import MODES, set_mode
+from graphrt.records import dataclass
 from graphrt.registry import Registry
 from graphrt.types import TensorType, dtype_name, is_differentiable
 
@@ -105,9 +105,8 @@ def trainability(graph: Graph, registry: Registry, known: Inferred) -> Trainabil
 def _modes(graph: Graph, registry: Registry) -> Iterator[str]:
     """A line for each op type with two modes: how many nodes are in which."""
     forms: Counter[tuple[str, str]] = Counter()
-    two_fold = {(o.domain, o.op_type) for o in registry.ops() if o.mode_rule is not None}
     for node in graph.nodes:
-        if (node.domain, node.op_type) not in two_fold:
+        if not _is_two_fold(node.op_type, node.domain, registry):
             continue
         single = graph.replace(nodes=(node,), outputs=(), initializers={}, state_updates={})
         made = {mode: set_mode(single, registry, mode=mode) for mode in MODES}
@@ -117,6 +116,14 @@ def _modes(graph: Graph, registry: Registry) -> Iterator[str]:
     for (op_type, form), count in sorted(forms.items()):
         other = "Trainer and Session(mode='train') switch" if form == "inference" else "Session(mode='infer') switches"
         yield f"{count} {op_type} in {form} form; {other} {'it' if count == 1 else 'them'}"
+
+
+def _is_two_fold(op_type: str, domain: str, registry: Registry) -> bool:
+    """Whether some version of an op differs between training and inference."""
+    try:
+        return any(o.mode_rule is not None for o in registry.versions(op_type, domain))
+    except UnknownOpError:
+        return False
 
 
 class _Edges:

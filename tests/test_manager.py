@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import entry_points
 
 import pytest
 
 from graphrt import hookspecs, manager
-from graphrt.errors import PluginError
+from graphrt.errors import PluginError, UnknownOpError
+from graphrt.installed import installed_points
 from graphrt.manager import GROUP, Manager
 from graphrt.registry import KINDS
 
@@ -45,6 +45,7 @@ def install(tmp_path, monkeypatch):
             f"Metadata-Version: 2.1\nName: graphrt-{name}-{len(installed)}\nVersion: {version}\n"
         )
         (info / "entry_points.txt").write_text(f"[{GROUP}]\n{entry or name} = {module}\n")
+        return module
 
     yield make
     for module in installed:
@@ -53,7 +54,7 @@ def install(tmp_path, monkeypatch):
 
 def loaded(**options):
     """A manager of the plug-ins made by `install` only."""
-    points = [p for p in entry_points(group=GROUP) if p.value.endswith("_for_tests")]
+    points = [p for p in installed_points(GROUP) if p.value.endswith("_for_tests")]
     return Manager(points, **options)
 
 
@@ -99,6 +100,10 @@ BROKEN = {
         "in graphrt_register_ops: SystemExit: no license",
     ),
     "no list": (HOOK.format("ops", "return 5"), "in graphrt_register_ops: TypeError: 'int' object is not iterable"),
+    "wrong names": (
+        HOOK.format("ops", "from graphrt.plugin import OpModule; return [OpModule('m', 'Op-x')]"),
+        "in graphrt_register_ops: PluginError: m: 'Op-x' is no name of ops",
+    ),
     "wrong type": (
         HOOK.format("metrics", "return ['accuracy']"),
         "graphrt_register_metrics returned 'accuracy', which is no Metric",
@@ -124,6 +129,41 @@ def test_a_broken_plugin_is_reported_and_harms_no_other(install, case):
     assert found["good"].state == "ok"
     assert op_names(made) == {"Good"}
     assert made.registry.find_op("Tanh")
+
+
+NAMED = {
+    "ops": "OpModule({!r}, 'Late', domain='late')",
+    "kernels": "KernelModule({!r}, 'Tanh late::Late')",
+}
+FAILING = {
+    "missing": (None, "ModuleNotFoundError: No module named 'no_such_module_at_all'"),
+    "exits": ("import sys\nsys.exit('no license')", "SystemExit: no license"),
+    "nothing there": ("", "AttributeError: .* has no attribute"),
+    "others there": ("OPS = KERNELS = ()", "PluginError: .* is said to"),
+}
+
+
+@pytest.mark.parametrize("kind", NAMED)
+@pytest.mark.parametrize("case", FAILING)
+def test_a_named_module_that_fails_harms_no_other(install, case, kind):
+    """The plug-in fails when the module is imported: for one of its ops, or to see how it fares."""
+    source, reason = FAILING[case]
+    module = "no_such_module_at_all" if source is None else install("late", source)
+    install("bad", f"from graphrt.plugin import *\n{HOOK.format(kind, f'return [{NAMED[kind].format(module)}]')}")
+    install("good", GOOD)
+    made = loaded(enabled=["bad", "good"])
+    assert made.registry.find_op("Good", "tests")
+    assert made.failures() == ()
+    if kind == "ops":
+        with pytest.raises(UnknownOpError, match=f"op 'Late' cannot be imported: plug-in 'bad': .* failed: {reason}"):
+            made.registry.find_op("Late", "late")
+    else:
+        assert all(made.registry.plugin_of("kernels", k) == "graphrt" for k in made.registry.kernels_for("Tanh"))
+    for _ in range(2):
+        with pytest.raises(AssertionError, match=f"^in {module}: {reason}[^;]*$"):
+            raise AssertionError(statuses(made)["bad"].reason)
+        assert [s.name for s in made.failures()] == ["bad"]
+    assert op_names(made) == {"Good"}
 
 
 def test_a_hook_that_gives_nothing(install):
@@ -215,7 +255,9 @@ def test_the_environment_chooses(install, monkeypatch, chosen, active):
     install("b", OP.format(name="B"))
     monkeypatch.setattr(manager, "_current", None)
     monkeypatch.setattr(
-        manager, "entry_points", lambda group: [p for p in entry_points(group=group) if p.value.endswith("_for_tests")]
+        manager,
+        "installed_points",
+        lambda group: [p for p in installed_points(group) if p.value.endswith("_for_tests")],
     )
     monkeypatch.delenv("GRAPHRT_PLUGINS", raising=False)
     if chosen is not None:

@@ -23,9 +23,15 @@ def test_unknown_name():
         _ = gr.nothing
 
 
-def loaded_after(code):
-    """Which heavy modules a fresh process has after running some code."""
-    script = f"import sys, json\n{code}\nprint(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
+UNUSED = (
+    "networkx", "numpy.random", "numpy.testing", "scipy", "onnx", "importlib.metadata", "tempfile",
+    "graphrt.ops.convolution", "graphrt.runtime.kernels.convolution", "graphrt.optim", "graphrt.train",
+)  # fmt: skip
+
+
+def loaded_after(code, modules=HEAVY):
+    """Which of some modules a fresh process has after running some code."""
+    script = f"import sys, json\n{code}\nprint(json.dumps([m for m in {modules!r} if m in sys.modules]))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -41,6 +47,17 @@ def test_command_line_help_needs_no_numpy():
 
 def test_builder_needs_no_scheduler():
     assert "networkx" not in loaded_after("import graphrt; graphrt.GraphBuilder(); graphrt.TensorType('float32')")
+
+
+@pytest.mark.parametrize("weights", [True, False])
+def test_a_first_prediction_imports_what_it_uses(tmp_path, weights):
+    """Not what schedules unlisted orders, draws numbers, reads other formats, or belongs to other ops."""
+    gr.save(gr.models.mlp(4, [3], 2), tmp_path / "m.grt")
+    given = "graphrt.load(r'{}'), {{'x': numpy.zeros((1, 4), 'float32')}}".format(tmp_path / "m.grt")
+    if not weights:
+        given = "graphrt.expression('x * y'), {'x': 1.0, 'y': 2.0}"
+    code = f"import graphrt, numpy\ngraph, inputs = {given}\ngraphrt.Session(graph).run(inputs)"
+    assert loaded_after(code, UNUSED) == []
 
 
 def test_the_short_story(tmp_path):

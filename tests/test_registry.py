@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+import sys
+import types
+
 import pytest
 
 from graphrt.errors import GraphError, NotDifferentiableError, PluginError, UnknownOpError
 from graphrt.ir import Graph, Node
 from graphrt.manager import get_registry
-from graphrt.op import op
-from graphrt.plugin import metric
+from graphrt.op import OpModule, op
+from graphrt.plugin import Kernel, KernelModule, metric
 from graphrt.registry import KINDS, Registry
 
 
@@ -120,6 +125,124 @@ def test_every_builtin_definition_comes_from_graphrt_and_is_documented():
             if registry.plugin_of(kind, definition) == "graphrt":
                 text = definition.help if kind == "commands" else getattr(definition, "doc", None) or definition.__doc__
                 assert text, f"{kind}: {name} has no docstring"
+
+
+# ---- modules that stand for definitions --------------------------------------------------------------
+
+
+@pytest.fixture
+def module(monkeypatch):
+    """Makes a module that can be imported: ``module("name", OPS=..., KERNELS=...)``."""
+
+    def make(name, **content):
+        made = types.ModuleType(name)
+        vars(made).update(content)
+        monkeypatch.setitem(sys.modules, name, made)
+        return name
+
+    return make
+
+
+def kernels(*ops):
+    return tuple(Kernel(f"kernel_of_{o}", o, lambda site: None) for o in ops)
+
+
+@pytest.mark.parametrize("kind", ["ops", "kernels"])
+def test_every_module_of_ours_is_named_with_what_it_defines(kind):
+    """Loading raises where a name is wrong; and nothing that defines ops or kernels is left out."""
+    from graphrt.ops import builtin_ops
+    from graphrt.runtime.kernels import builtin_kernels
+
+    modules = {m.module: m for m in (builtin_ops() if kind == "ops" else builtin_kernels())}
+    for named in modules.values():
+        named.load()
+    package = importlib.import_module("graphrt.ops" if kind == "ops" else "graphrt.runtime.kernels")
+    names = (f"{package.__name__}.{m.name}" for m in pkgutil.iter_modules(package.__path__) if m.name[0] != "_")
+    assert {n for n in names if hasattr(importlib.import_module(n), kind.upper())} == modules.keys()
+
+
+def test_names_of_ops():
+    named = OpModule("m", "Add-7,13 ::Sub graphrt::Step-2 Two-Parts-1", domain="d")
+    assert named.keys == (
+        ("d", "Add", 7),
+        ("d", "Add", 13),
+        ("", "Sub", 1),
+        ("graphrt", "Step", 2),
+        ("d", "Two-Parts", 1),
+    )
+    assert OpModule("m", "Plain").keys == (("", "Plain", 1),)
+    for wrong in ("Add-", "Add-x", "Add-1,", "Two-Parts"):
+        with pytest.raises(PluginError, match=f"m: '{wrong}' is no name of ops; write Name or Name-7,13"):
+            OpModule("m", wrong)
+
+
+def test_a_module_of_ops_is_imported_when_one_is_used(module):
+    ops = [*versioned("Lazy", 1, 7, domain="d"), *versioned("Other", 1)]
+    named = OpModule("lazy_ops_for_tests", "Lazy-1,7 ::Other", domain="d")
+    registry = Registry.of(ops=[named, *versioned("Plain", 1)])
+    assert registry.find_op("Plain").version == 1
+    assert registry.op_names() == [("", "Other"), ("", "Plain"), ("d", "Lazy")]
+    assert registry.plugins_by_domain() == {"": "given", "d": "given"}
+    module("lazy_ops_for_tests", OPS=ops)  # until here it could not have been imported
+    assert registry.find_op("Lazy", "d", 6) is ops[0]
+    assert registry.versions("Lazy", "d") == tuple(ops[:2])
+    assert list(registry.table("ops")) == ["::Other-0001", "::Plain-0001", "d::Lazy-0001", "d::Lazy-0007"]
+    assert registry.plugin_of("ops", ops[1]) == "given"
+
+
+def test_a_module_with_other_ops_than_it_is_named_for(module):
+    module(
+        "wrong_ops_for_tests", OPS=[*versioned("Real", 1, 13), *versioned("New", 1), *versioned("Step", 1, domain="x")]
+    )
+    registry = Registry.of(ops=[OpModule("wrong_ops_for_tests", "Real Gone"), *versioned("Plain", 1)])
+    message = r"said to define 'Real Gone', and defines 'Real-1,13 New x::Step'"
+    for _ in range(2):
+        with pytest.raises(UnknownOpError, match=f"op 'Gone' cannot be imported: .*{message}"):
+            registry.find_op("Gone")
+    with pytest.raises(UnknownOpError, match=message):
+        registry.versions("Real")
+    assert list(registry.table("ops")) == ["::Plain-0001"]
+    assert [o.op_type for o in registry.ops()] == ["Plain"]
+
+
+def test_clashes_are_found_without_importing():
+    first, second = OpModule("nowhere", "A B-1,7"), OpModule("nowhere.else", "B-7 C")
+    registry = Registry(lambda kind: [(first, "one"), (second, "two")] if kind == "ops" else [])
+    with pytest.raises(PluginError, match="'::B-0007' is defined by both 'one' and 'two'"):
+        registry.find_op("C")
+
+
+def test_kernels_are_imported_for_their_ops(module):
+    low, high = (Kernel(n, "Tanh", lambda site: None, priority=p) for n, p in (("low", -1), ("high", 1)))
+    named = KernelModule("lazy_kernels_for_tests", "Tanh d::Cube"), KernelModule("no_such_module", "Sin")
+    registry = Registry.of(kernels=[low, *named, high])
+    assert registry.kernels_for("Cos") == ()
+    more = (*kernels("Tanh", "Tanh.vjp[x]"), Kernel("cube", "Cube", lambda site: None, domain="d"))
+    module("lazy_kernels_for_tests", KERNELS=more)
+    assert registry.kernels_for("Tanh") == (high, more[0], low)
+    assert registry.kernels_for("Tanh.vjp[x]") == (more[1],)
+    assert registry.kernels_for("Cube", "d") == (more[2],)
+    assert registry.kernels_for("Cube") == ()
+    with pytest.raises(ModuleNotFoundError):
+        registry.table("kernels")
+
+
+def test_kernels_of_one_name_clash_when_they_are_imported(module):
+    module("kernels_one", KERNELS=kernels("Tanh"))
+    module("kernels_two", KERNELS=[*kernels("Tanh"), *kernels("Sin")])
+    named = [(KernelModule("kernels_one", "Tanh"), "one"), (KernelModule("kernels_two", "Tanh Sin"), "two")]
+    for look in (lambda r: r.kernels_for("Tanh"), lambda r: r.table("kernels")):
+        registry = Registry(lambda kind: named if kind == "kernels" else [])
+        with pytest.raises(PluginError, match="kernels: 'kernel_of_Tanh' is defined by both 'one' and 'two'"):
+            look(registry)
+
+
+def test_a_module_with_kernels_for_other_ops_than_it_is_named_for(module):
+    module("wrong_kernels_for_tests", KERNELS=[*kernels("Tanh.vjp[x]"), Kernel("cube", "Cube", print, domain="d")])
+    named = KernelModule("wrong_kernels_for_tests", "Tanh Sin")
+    with pytest.raises(PluginError, match="to have kernels for 'Tanh Sin', and has them for 'Tanh d::Cube'"):
+        named.load()
+    assert Registry.of(kernels=[named]).kernels_for("Tanh") == ()
 
 
 @pytest.mark.parametrize("name", ["", "My.Op"])

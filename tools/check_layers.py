@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent / "graphrt"
 
 LEVELS = (
-    ("errors",),
+    ("errors", "installed", "records"),
     ("types", "dual"),
     ("ir",),
     ("op",),

@@ -8,14 +8,14 @@ Hessian-vector products.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from graphrt.autodiff.reverse import check_names, differentiable_inputs
 from graphrt.autodiff.rules import RuleWriter
 from graphrt.errors import NotDifferentiableError
 from graphrt.inference import Inferred, infer
 from graphrt.ir import Graph, NameScope, Node, Value, format_neighborhood
-from graphrt.ir.dag import between, dependency_graph, needed_for, schedule
+from graphrt.ir.dag import between, dependencies, needed_for, schedule
+from graphrt.records import dataclass
 from graphrt.registry import Registry
 from graphrt.types import carries_gradient
 
@@ -61,14 +61,14 @@ def forward(
         InputError: a name in ``of`` or ``wrt`` is not a value of the graph, or cannot carry a tangent.
         NotDifferentiableError: a rule is missing on the way.
     """
-    dag = dependency_graph(graph)
-    order = schedule(graph, dag)
+    needs = dependencies(graph)
+    order = schedule(graph, needs)
     known = infer(graph, registry, order=order, trust_declared=False) if inferred is None else inferred
     check_names(graph, known, of, wrt)
-    active = between(graph, wrt, of, dag)
+    active = between(graph, wrt, of, needs)
     kept = [*graph.output_names, *of] if keep_outputs else of
     outputs = tuple(dict.fromkeys(kept))
-    needed = needed_for(graph, [*outputs, *graph.state_updates.values()], dag)
+    needed = needed_for(graph, [*outputs, *graph.state_updates.values()], needs)
     scope = NameScope(graph.names())
     writer = RuleWriter(graph, registry, known, scope)
     dots = {w: scope.fresh(f"{w}.dot") for w in wrt}

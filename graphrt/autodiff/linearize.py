@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from graphrt.ir import Graph, Value
-from graphrt.ir.dag import dependency_graph, schedule
+from graphrt.ir.dag import schedule
+from graphrt.records import dataclass
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ def split_at(graph: Graph, late: Sequence[str]) -> Split:
     """
     waiting = set(late)
     second: list[int] = []
-    order = schedule(graph, dependency_graph(graph))
+    order = schedule(graph)
     for i in order:
         node = graph.nodes[i]
         if waiting.intersection(node.free_inputs()):

@@ -8,15 +8,15 @@ cotangents are complete, and its rules turn them into contributions to its input
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from graphrt.autodiff.rules import RuleWriter
 from graphrt.errors import InputError, NotDifferentiableError
 from graphrt.inference import Inferred, infer
 from graphrt.ir import Graph, NameScope, Value, format_neighborhood
-from graphrt.ir.dag import between, dependency_graph, needed_for, schedule
+from graphrt.ir.dag import between, dependencies, needed_for, schedule
 from graphrt.op import Op
+from graphrt.records import dataclass
 from graphrt.registry import Registry
 from graphrt.types import UNKNOWN, TensorType, ValueType, carries_gradient, is_differentiable
 
@@ -66,19 +66,19 @@ def reverse(
         InputError: a name in ``of`` or ``wrt`` is not a value of the graph, or cannot carry a gradient.
         NotDifferentiableError: a rule is missing on the way; names op, input and plug-in, and shows the node.
     """
-    dag = dependency_graph(graph)
-    order = schedule(graph, dag)
+    needs = dependencies(graph)
+    order = schedule(graph, needs)
     known = infer(graph, registry, order=order, trust_declared=False) if inferred is None else inferred
     check_names(graph, known, of, wrt)
-    active = between(graph, wrt, of, dag)
+    active = between(graph, wrt, of, needs)
     outputs = [*graph.output_names, *(o for o in of if o not in graph.output_names)] if keep_outputs else list(of)
-    needed = needed_for(graph, [*outputs, *graph.state_updates.values()], dag)
+    needed = needed_for(graph, [*outputs, *graph.state_updates.values()], needs)
     forward = [i for i in order if i in needed]
 
     scope = NameScope(graph.names())
     writer = RuleWriter(graph, registry, known, scope)
     seeds = {o: writer.ones_like(o) if seed_ones else scope.fresh(f"{o}.seed") for o in of}
-    walk = _Walk(writer, graph, known, {o: [s] for o, s in seeds.items()})
+    walk = _Walk(writer, graph, known, dict(seeds))
     live = _live_values(graph, known, forward, active, set(wrt), registry)
     for i in reversed(forward):
         if i in active:
@@ -93,9 +93,8 @@ def reverse(
         nodes=tuple(writer.joined(graph.nodes[i] for i in forward)),
         opset_imports=writer.opset_imports,
     )
-    cotangents = {v: parts[0] for v, parts in walk.contributions.items() if len(parts) == 1}
     reached = frozenset(w for w in wrt if w in walk.reached)
-    return ReverseGraph(joint, seeds, gradients, cotangents, reached)
+    return ReverseGraph(joint, seeds, gradients, walk.cotangents, reached)
 
 
 def _plain(t: ValueType) -> ValueType:
@@ -154,33 +153,36 @@ def differentiable_inputs(
 
 
 class _Walk:
-    """The reverse walk's state: contributions to each value's cotangent so far."""
+    """The reverse walk's state: the sum of what has come back to each value so far."""
 
-    def __init__(self, writer: RuleWriter, graph: Graph, known: Inferred, contributions: dict[str, list[str]]):
+    def __init__(self, writer: RuleWriter, graph: Graph, known: Inferred, cotangents: dict[str, str]):
         self.writer, self.graph, self.known = writer, graph, known
-        self.contributions = contributions
+        self.cotangents = cotangents
         self.reached: set[str] = set()
 
     def total(self, value: str) -> str | None:
-        """The value's cotangent, summed; None when nothing has come back."""
-        parts = self.contributions.get(value)
-        if not parts:
-            return None
-        self.reached.add(value)
-        if len(parts) > 1:
-            self.contributions[value] = parts = [self.writer.sum(parts, f"{value}.ct", self.known.type(value))]
-        return parts[0]
+        """The value's cotangent; None when nothing has come back."""
+        if value in self.cotangents:
+            self.reached.add(value)
+        return self.cotangents.get(value)
+
+    def add(self, value: str, ct: str) -> None:
+        """Adds a contribution to the value's cotangent: at once, so that it need not be kept."""
+        before = self.cotangents.get(value)
+        if before is not None:
+            ct = self.writer.sum([before, ct], f"{value}.ct", self.known.type(value))
+        self.cotangents[value] = ct
 
     def visit(self, index: int, live: set[str]) -> None:
         """Sends the cotangents of one node's outputs back to its inputs."""
         node = self.graph.nodes[index]
-        cts = [self.total(o) if o in live or o in self.contributions else None for o in node.outputs]
+        cts = [self.total(o) if o in live or o in self.cotangents else None for o in node.outputs]
         if not any(cts):
             return
         found = self.writer.registry.op_of(node, self.graph)
         if any(node.subgraphs()):
             for value, ct in self.writer.body_vjp(node, cts, live):
-                self.contributions.setdefault(value, []).append(ct)
+                self.add(value, ct)
             return
         wanted = differentiable_inputs(found, node.inputs, live, node.attributes.get("segments"))
         done: set[str] = set()
@@ -197,4 +199,4 @@ class _Walk:
                 ) from None
             done.update(group)
             for value, ct in self.writer.vjp(found, node, group, cts, live):
-                self.contributions.setdefault(value, []).append(ct)
+                self.add(value, ct)

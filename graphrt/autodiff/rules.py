@@ -7,15 +7,12 @@ from typing import Any
 
 from graphrt.inference import Inferred
 from graphrt.ir import OPSET, Graph, NameScope, Node
+from graphrt.ir.rules import captured_by, rng_key
 from graphrt.op import Op
 from graphrt.registry import Registry
 from graphrt.types import UNKNOWN, TensorType, ValueType
 
 DOMAIN = "graphrt"
-
-RULE_ONLY = frozenset({"segments", "rng_key", "of"})
-"""Attributes of derivative nodes that do not reach the rule: how many arguments each variadic parameter takes, what
-keys random draws, and for each output the value whose cotangent or tangent it is (they have one type)."""
 
 
 class RuleWriter:
@@ -204,16 +201,6 @@ class RuleWriter:
         else:
             value = ""
         return list(value) if isinstance(value, tuple) else [value or ""]
-
-
-def rng_key(node: Node) -> str:
-    """What keys the random draws of a node, and of the derivative nodes made from it."""
-    return str(node.attributes.get("rng_key", node.identity))
-
-
-def captured_by(node: Node) -> tuple[str, ...]:
-    """The outer values that a node's subgraphs read, each once, in order."""
-    return tuple(dict.fromkeys(c for g in node.subgraphs() for c in g.captured()))
 
 
 def _segments(node: Node) -> Any:

@@ -7,11 +7,11 @@ as eps |f| / h. So no step is right for every function, and the best one cannot 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from graphrt.records import dataclass
 from graphrt.runtime.session import Session
 
 STEPS = tuple(10.0**-k for k in range(1, 16))

@@ -11,7 +11,7 @@ import itertools
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from graphrt.cli.table import VERBS, configure_verb, run_verb
@@ -113,7 +113,7 @@ def _global_parser() -> Parser:
     listing = "\n".join(f"  {verb:<{width}}  {text}" for verb, text in VERBS.items())
     parser = Parser(
         "graphrt",
-        usage="graphrt [--debug] [--disable-plugin NAME] VERB ...",
+        usage="graphrt [--debug] [--disable-plugin NAME] [--threads N] VERB ...",
         description="Runs, differentiates and trains serialized op graphs.",
         epilog=f"verbs ({_VERB_NOTE}):\n{listing}\n\n{_NOTES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -125,6 +125,7 @@ def _global_parser() -> Parser:
 
 def _add_common(parser: argparse.ArgumentParser, disabled: object) -> None:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument("--threads", type=_count, metavar="N", help="compute on at most N threads")
     parser.add_argument(
         "--disable-plugin", action="append", metavar="NAME", default=disabled, help="leave a plug-in out; repeatable"
     )
@@ -148,7 +149,24 @@ def _run_verb(verb: str, rest: list[str], options: argparse.Namespace) -> int:
     args.debug |= options.debug
     if verb in VERBS:
         _disable([*options.disable_plugin, *(args.disable_plugin or ())])
-    return run(args)
+    return _run_on(args.threads or options.threads, run, args)
+
+
+def _run_on(threads: int | None, run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+    """Runs a verb on at most so many threads."""
+    if threads is None:
+        return run(args)
+    from graphrt.runtime.threads import limit_threads
+
+    with limit_threads(threads):
+        return run(args)
+
+
+def _count(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number of at least 1, not {text!r}")
+    return int(text)
 
 
 def _named_in(rest: list[str]) -> list[str]:

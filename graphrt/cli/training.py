@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 
 from graphrt.cli.inputs import read_arrays
 from graphrt.cli.usage import UsageError
 from graphrt.ir import Graph
 from graphrt.manager import get_registry
+from graphrt.records import dataclass
 from graphrt.train.data import Dataset, load_data
 
 SCORES = {

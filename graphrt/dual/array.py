@@ -2,8 +2,8 @@
 
 Each `Dual` has a level. Where duals of several levels meet, the highest level is being differentiated and the
 lower ones are constants to it, so a dual whose value and tangent are duals gives second derivatives without
-mixing up the perturbations. What to do for each NumPy function stands in two tables, which the other files of
-this folder fill; a function in neither raises `NotDifferentiableError`, so a tangent is never lost unseen.
+mixing up the perturbations. What to do for each NumPy function stands in tables, which the other files of this
+folder fill; a function in none of them raises `NotDifferentiableError`, so a tangent is never lost unseen.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ UFUNCS: dict[tuple[Any, str], Handler] = {}
 
 FUNCTIONS: dict[Any, Handler] = {}
 """NumPy function to ``handler(function, args, kwargs, instance)``; ``instance`` is the argument of ``like=``."""
+
+MODULES: dict[str, Handler] = {}
+"""Name of a NumPy module to the handler of all its functions that are not in `FUNCTIONS`."""
 
 
 def _method(name: str) -> Callable[..., Any]:
@@ -81,7 +84,7 @@ class Dual(np.lib.mixins.NDArrayOperatorsMixin):
         return result if out is None else _store_all(out, result, where, ufunc.__name__)
 
     def __array_function__(self, function: Any, types: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        handler = FUNCTIONS.get(function)
+        handler = FUNCTIONS.get(function) or MODULES.get(function.__module__)
         if handler is None:
             name = f"{function.__module__}.{function.__name__}"
             raise NotDifferentiableError(f"{name} has no derivative for dual arrays")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from graphrt.dual.array import FUNCTIONS, level_of, map_tree, top_level, values_at
+from graphrt.dual.array import FUNCTIONS, MODULES, level_of, map_tree, top_level, values_at
 from graphrt.dual.ufuncs import linear, multilinear, value_only, zip_duals
 from graphrt.errors import NotDifferentiableError
 
@@ -19,8 +19,6 @@ LINEAR = """
     expand_dims extract flip fliplr flipud hsplit imag matrix_transpose mean moveaxis ravel real repeat reshape
     resize roll rollaxis rot90 split squeeze swapaxes take take_along_axis tile trace transpose tril triu
     unstack vsplit
-    fft.fft fft.fft2 fft.fftn fft.fftshift fft.hfft fft.ifft fft.ifft2 fft.ifftn fft.ifftshift fft.ihfft fft.irfft
-    fft.irfft2 fft.irfftn fft.rfft fft.rfft2 fft.rfftn
     lib.stride_tricks.sliding_window_view linalg.diagonal linalg.matrix_transpose linalg.trace
 """
 MULTILINEAR = """
@@ -93,3 +91,4 @@ def _named(path: str) -> Any:
 for _names, _handler in ((LINEAR, linear), (MULTILINEAR, multilinear), (VALUE_ONLY, value_only)):
     FUNCTIONS.update({f: _handler for f in map(_named, _names.split()) if f is not None})
 FUNCTIONS.update({_named(name): _joint(places) for name, places in JOINT.items()})
+MODULES["numpy.fft"] = linear

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import mmap
 import struct
@@ -11,6 +10,7 @@ from typing import BinaryIO
 
 from graphrt.errors import FormatError, SaveError
 from graphrt.format.decode import HeaderDecoder
+from graphrt.format.digest import sha256
 from graphrt.format.encode import HeaderEncoder
 from graphrt.format.limits import DEFAULT_LIMITS, Limits
 from graphrt.format.reader import Buffer, Reader
@@ -43,7 +43,7 @@ def write_container(graph: Graph, out: BinaryIO) -> None:
     digests = []
     for tensor in encoder.tensors:
         data = raw_bytes(tensor.array)
-        digest = hashlib.sha256()
+        digest = sha256(len(data))
         for start in range(0, len(data), _CHUNK):
             digest.update(data[start : start + _CHUNK])
             out.write(data[start : start + _CHUNK])
@@ -58,7 +58,9 @@ def write_container(graph: Graph, out: BinaryIO) -> None:
 
 
 def _prefix(header: bytes, file_size: int) -> bytes:
-    return _PREFIX.pack(MAGIC, VERSION, len(header), file_size, hashlib.sha256(header).digest())
+    digest = sha256(len(header))
+    digest.update(header)
+    return _PREFIX.pack(MAGIC, VERSION, len(header), file_size, digest.digest())
 
 
 def dumps(graph: Graph) -> bytes:
@@ -120,7 +122,7 @@ def _check_prefix(buffer: Buffer, limits: Limits) -> int:
     if _PREFIX.size + padded(header_size) > size:
         raise FormatError(f"a header of {header_size} bytes does not fit in the file", offset=16)
     header_end: int = _PREFIX.size + header_size
-    if _sha256(buffer, _PREFIX.size, header_end) != digest:
+    if _sha256(buffer, _PREFIX.size, header_end, header_size) != digest:
         raise FormatError("the header is damaged: its SHA-256 is not the one recorded", offset=32)
     return header_end
 
@@ -138,13 +140,15 @@ def _check_zeros(buffer: Buffer, start: int, end: int) -> None:
         raise FormatError("padding must be zero", offset=at)
 
 
-def _sha256(buffer: Buffer, start: int, end: int) -> bytes:
-    digest = hashlib.sha256()
+def _sha256(buffer: Buffer, start: int, end: int, total: int) -> bytes:
+    """The digest of a part; ``total`` is how many bytes are digested in all."""
+    digest = sha256(total)
     with memoryview(buffer) as view:
         for lo in range(start, end, _CHUNK):
             digest.update(view[lo : min(lo + _CHUNK, end)])
             _let_go(buffer, lo, min(lo + _CHUNK, end))
-    return digest.digest()
+    found: bytes = digest.digest()
+    return found
 
 
 def _let_go(buffer: Buffer, start: int, end: int) -> None:
@@ -163,7 +167,7 @@ def verify_tensors(buffer: Buffer, data_start: int, table: Iterable[TensorEntry]
     for index, entry in enumerate(table):
         start = data_start + entry.offset
         end = start + entry.nbytes
-        if _sha256(buffer, start, end) != entry.digest:
+        if _sha256(buffer, start, end, len(buffer)) != entry.digest:
             label = entry.name[:80] or f"number {index}"
             raise FormatError(f"the tensor {label!r} is damaged: its SHA-256 is not the one recorded", offset=start)
         _check_zeros(buffer, end, data_start + entry.offset + padded(entry.nbytes))

@@ -10,8 +10,6 @@ from typing import BinaryIO
 from graphrt.errors import FormatError, SaveError
 from graphrt.format.atomic import write_atomically
 from graphrt.format.container import MAGIC, read_container, write_container
-from graphrt.format.json_read import from_json
-from graphrt.format.json_write import to_json
 from graphrt.format.limits import DEFAULT_LIMITS, Limits
 from graphrt.format.reader import Buffer
 from graphrt.ir.graph import Graph
@@ -32,6 +30,8 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> None:
     if suffix == ".grt":
         write_atomically(name, lambda out: write_container(graph, out))
     elif suffix == ".json":
+        from graphrt.format.json_write import to_json
+
         text = to_json(graph).encode("utf-8")
         write_atomically(name, lambda out: _write_all(out, text))
     else:
@@ -69,6 +69,8 @@ def load(
             if not name.lower().endswith(".json"):
                 suffix = os.path.splitext(name)[1]
                 raise FormatError(f"not a .grt file, and the suffix {suffix!r} is not .json: convert it first")
+            from graphrt.format.json_read import from_json
+
             return from_json(_read_text(f, limits), limits=limits)
     except FormatError as e:
         raise FormatError(e.reason, offset=e.offset, path=name) from e

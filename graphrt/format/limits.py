@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from graphrt.records import dataclass
 
 MIB = 1 << 20
 

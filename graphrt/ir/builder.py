@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from graphrt.errors import GraphError
 from graphrt.ir.graph import OPSET, Graph, NameScope, Node, Value
+from graphrt.records import dataclass
 from graphrt.types import UNKNOWN, Dim, TensorType, ValueType, dtype_name, numpy_dtype
 
 

@@ -17,11 +17,9 @@ evaluated. The text is at most `MAX_LENGTH` characters long and nests at most `M
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -29,6 +27,7 @@ import numpy as np
 from graphrt.errors import ExpressionError
 from graphrt.ir.graph import OPSET, Graph, NameScope, Node, Value
 from graphrt.ir.tokens import Token, fail_at, tokens
+from graphrt.records import dataclass
 from graphrt.types import TensorType, numpy_dtype
 
 MAX_LENGTH = 20_000
@@ -85,7 +84,7 @@ def parse_expression(text: str, functions: Mapping[str, Any], *, dtype: str = "f
     """
     if len(text) > MAX_LENGTH:
         raise ExpressionError(f"an expression of {len(text)} characters; at most {MAX_LENGTH} are read")
-    parser = _Parser(text, {k: Function(*v) for k, v in functions.items()}, dtype)
+    parser = _Parser(text, functions, dtype)
     return parser.graph()
 
 
@@ -101,7 +100,7 @@ _Operand = _Literal | str
 class _Parser:
     """Pratt's method: `_expression` reads operators as long as they bind tighter than what is on the left."""
 
-    def __init__(self, text: str, functions: Mapping[str, Function], dtype: str):
+    def __init__(self, text: str, functions: Mapping[str, Any], dtype: str):
         self.text, self.functions, self.dtype = text, functions, dtype
         self.tokens = list(tokens(text))
         self.position = self.depth = 0
@@ -189,10 +188,13 @@ class _Parser:
         return self.fail(token, self._misplaced())
 
     def _call(self, name: Token) -> _Operand:
-        function = self.functions.get(name.text.lower())
-        if function is None:
+        found = self.functions.get(name.text.lower())
+        if found is None:
+            import difflib
+
             near = difflib.get_close_matches(name.text.lower(), self.functions, n=3, cutoff=0.6)
             self.fail(name, f"no function {name.text!r}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
+        function = Function(*found)
         opening = self.token
         self.position += 1
         inputs: list[_Operand] = []

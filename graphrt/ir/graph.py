@@ -8,7 +8,7 @@ produced somewhere. Nodes need not be listed in the order of their execution.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from graphrt.errors import GraphError
 from graphrt.ir.text import format_graph
+from graphrt.records import dataclass, field
 from graphrt.types import UNKNOWN, ValueType
 
 Attribute: TypeAlias = "int | float | str | bytes | tuple[Any, ...] | np.ndarray[Any, Any] | Graph | ValueType"

@@ -22,7 +22,8 @@ A value that no rule names is freed at its last forward use: the names are the m
 """
 
 from graphrt.op.arrays import like, unbroadcast
-from graphrt.op.core import Op, op
+from graphrt.op.core import Op, OpKey, op
+from graphrt.op.module import OpModule
 from graphrt.op.rules import Example, Rule
 from graphrt.op.schema import CONTEXT, Array, AttributeSpec, Function, Param
 
@@ -33,6 +34,8 @@ __all__ = [
     "Example",
     "Function",
     "Op",
+    "OpKey",
+    "OpModule",
     "Param",
     "Rule",
     "like",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from graphrt.op.derive import derive
 from graphrt.op.rules import Example, Rule
 from graphrt.op.schema import CONTEXT, Array, Function, Param, read_signature, segment_lengths
 from graphrt.types import TensorType, ValueType, broadcast_shapes, dtype_name, numpy_dtype
+
+OpKey: TypeAlias = tuple[str, str, int]
+"""Domain, op type and version: what an op is registered under."""
 
 
 class Op:
@@ -104,6 +107,11 @@ class Op:
 
     def __repr__(self) -> str:
         return f"<op {self.qualified_name} version {self.version}>"
+
+    @property
+    def key(self) -> OpKey:
+        """Domain, op type and version: what it is registered under."""
+        return self.domain, self.op_type, self.version
 
     @property
     def qualified_name(self) -> str:

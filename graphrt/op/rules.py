@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from graphrt.dual import lists, next_level
 from graphrt.errors import PluginError
 from graphrt.op.arrays import unbroadcast
 from graphrt.op.schema import Array, Function
+from graphrt.records import dataclass
 
 if TYPE_CHECKING:
     from graphrt.op.core import Op

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from graphrt.errors import GraphError, PluginError
+from graphrt.records import dataclass
 
 Array: TypeAlias = Any
 Function: TypeAlias = Callable[..., Any]

@@ -9,13 +9,13 @@ matrix gathers its cotangent at the end.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from graphrt.ops._math import quiet
 from graphrt.ops._recurrent_activations import Activation, activations
+from graphrt.records import dataclass
 from graphrt.types import TensorType
 
 Array = Any
@@ -178,14 +178,15 @@ def check_shapes(gates: int, layer: Layer, arrays: Sequence[Array], hidden_size:
 
 
 def infer(
-    x: TensorType, r: TensorType, direction: str, hidden_size: int | None, layout: int, states: int
+    x: TensorType, r: TensorType, direction: str, hidden_size: int | None, layout: int, states: int, kept: int = 0
 ) -> tuple[TensorType, ...]:
-    """Types of y and of each final state."""
+    """Types of y, of each final state, and of the tape if the cell keeps anything."""
     d = len(directions(direction))
     t, n = (None, None) if x.shape is None else x.shape[1::-1] if layout else x.shape[:2]
     h = hidden_size if hidden_size is not None else r.shape[-1] if r.shape is not None else None
     y, last = ((n, t, d, h), (n, d, h)) if layout else ((t, d, n, h), (d, n, h))
-    return (TensorType(x.dtype, y), *(TensorType(x.dtype, last) for _ in range(states)))
+    tape = [TensorType(x.dtype, (d, t, kept, h, n))] if kept else []
+    return (TensorType(x.dtype, y), *(TensorType(x.dtype, last) for _ in range(states)), *tape)
 
 
 # ---- the walks ---------------------------------------------------------------------------------------------
@@ -216,13 +217,16 @@ class Run:
         bias = None if wb is None else wb + self.cell.constant_bias()
         self.inputs = times(self.x, w.T) if bias is None else times(self.x, w.T) + bias
 
-    def forward(self, tape: list[Any] | None = None) -> tuple[Array, State]:
-        """The hidden states of all steps [T, N, H], in the order of the input, and the last state."""
+    def forward(self, records: list[Any] | None = None) -> tuple[Array, State]:
+        """The hidden states of all steps [T, N, H], in the order of the input, and the last state.
+
+        To ``records`` it adds for each step the state before it and what the cell has to say of it.
+        """
         state, hidden = self.start, []
         for t in range(self.steps):
             new, record = self.cell.step(self.inputs[t], state)
-            if tape is not None:
-                tape.append((*state, *record))
+            if records is not None:
+                records.append((*state, *record))
             state = self.time.advance(t, new, state)
             hidden.append(state[0])
         return self._outputs(hidden), state
@@ -232,11 +236,21 @@ class Run:
             return np.zeros((0, *self.start[0].shape), self.x.dtype)
         return self.time.ordered(self.time.masked(np.stack(hidden)))
 
+    def recorded(self) -> tuple[tuple[Array, State], Array]:
+        """What `forward` gives, and the tape of the walk [T, k, H, N]."""
+        records: list[Any] = []
+        made = self.forward(records)
+        batch, units = self.start[0].shape
+        if not records:
+            return made, np.zeros((0, self.cell.kept, units, batch), self.x.dtype)
+        kept = self.cell.keep(*(np.stack(column) for column in zip(*records, strict=True)))
+        return made, np.swapaxes(np.stack(kept, axis=1), 2, 3)
+
     def linearize(self) -> None:
         """Walks forward, and gives the cell the stacked records of all steps."""
-        tape: list[Any] = []
-        self.forward(tape)
-        self.cell.linearize(*(np.stack(column) for column in zip(*tape, strict=True)))
+        records: list[Any] = []
+        self.forward(records)
+        self.cell.linearize(*(np.stack(column) for column in zip(*records, strict=True)))
 
     def pull(self, ct_y: Array, ct_last: Sequence[Array]) -> dict[str, Any]:
         """Cotangents of everything this direction reads, by name; ``state`` is a tuple."""
@@ -301,16 +315,21 @@ def _assembled(layer: Layer, results: Sequence[tuple[Array, State]], dtype: Any)
     return tuple(narrow(a, dtype) for a in (y, *last))
 
 
-def value(layer: Layer, arrays: Sequence[Array], lengths: Array, states: int) -> tuple[Array, ...]:
-    """y and the last states.
+def value(layer: Layer, arrays: Sequence[Array], lengths: Array, states: int, tape: bool = False) -> tuple[Array, ...]:
+    """y and the last states, and the tape [D, T, k, H, N] if it is asked for.
 
     Args:
         arrays: x, w, r, b, initial_h, initial_c, p; None where absent.
         lengths: of the sequences, or None.
         states: 1 (hidden), or 2 (hidden and cell).
     """
+    dtype = arrays[0].dtype
     with quiet():
-        return _assembled(layer, [run.forward() for run in _runs(layer, arrays, lengths, states)], arrays[0].dtype)
+        runs = _runs(layer, arrays, lengths, states)
+        if not tape:
+            return _assembled(layer, [run.forward() for run in runs], dtype)
+        results, tapes = zip(*(run.recorded() for run in runs), strict=True)
+        return (*_assembled(layer, results, dtype), narrow(np.stack(tapes), dtype))
 
 
 def vjp(layer: Layer, cts: Sequence[Array], arrays: Sequence[Array], lengths: Array) -> list[Array]:

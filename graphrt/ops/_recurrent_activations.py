@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from graphrt.ops._math import sigmoid, softplus
+from graphrt.records import dataclass
 
 Array = Any
 

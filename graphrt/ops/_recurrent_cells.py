@@ -62,6 +62,9 @@ class GRUCell:
     """z, r = f(s + h R^T); h' = (1 - z) g + z h, where g = g(s_h + (r h) R_h^T), or with ``flag`` (the reset gate acts
     after the product) g = g(s_h + r (h R_h^T + b_h))."""
 
+    kept = 5
+    """How many arrays `keep` returns."""
+
     def __init__(self, activations: Sequence[Activation], r: Array, rb: Array, p: Array, flag: bool):
         self.f, self.g = activations
         self.n = r.shape[1]
@@ -87,6 +90,10 @@ class GRUCell:
         b = s[:, 2 * n :] + (r * u if self.after else np.matmul(r * u, self.rt_hidden))
         g = self.g(b)
         return (g + z * (h - g),), (a, gates, b, g, u)
+
+    def keep(self, h: Array, a: Array, gates: Array, b: Array, g: Array, u: Array) -> tuple[Array, ...]:
+        """What the tape holds of all steps, each [T, N, H], from the states before them and the records."""
+        return gates[..., : self.n], gates[..., self.n :], g, h - g, u
 
     def linearize(self, h: Array, a: Array, gates: Array, b: Array, g: Array, u: Array) -> None:
         n = self.n
@@ -149,6 +156,9 @@ class LSTMCell:
     Gates lie in the order i, o, f, c; with ``flag`` the forget gate is f = 1 - i. The argument of h is not clipped.
     """
 
+    kept = 6
+    """How many arrays `keep` returns."""
+
     def __init__(self, activations: Sequence[Activation], r: Array, rb: Array, p: Array, flag: bool):
         self.f, self.g, squash = activations
         self.squash = replace(squash, clip=0.0)
@@ -180,6 +190,11 @@ class LSTMCell:
             a, gates = np.concatenate([ai, ao, af, a[:, 3 * n :]], axis=1), np.concatenate([i, o, f], axis=1)
         out = self.squash(new)
         return (o * out, new), (a, gates, g, new, out)
+
+    def keep(self, h: Array, c: Array, a: Array, gates: Array, g: Array, new: Array, out: Array) -> tuple[Array, ...]:
+        """What the tape holds of all steps, each [T, N, H], from the states before them and the records."""
+        i, o, f = (gates[..., k * self.n : (k + 1) * self.n] for k in range(3))
+        return i, o, 1 - i if self.coupled else f, g, out, c
 
     def linearize(self, h: Array, c: Array, a: Array, gates: Array, g: Array, new: Array, out: Array) -> None:
         n = self.n

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -119,7 +119,7 @@ def infer_by_input(
 
 # ---- examples ----------------------------------------------------------------------------------------
 
-Draw = Callable[[np.random.Generator, tuple[int, ...]], Array]
+Draw: TypeAlias = "Callable[[np.random.Generator, tuple[int, ...]], Array]"
 
 
 def _cases(draw: Draw, rng: np.random.Generator) -> Iterator[tuple[Array, tuple[int, ...] | None, dict[str, int]]]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import product
 from typing import TypeAlias
 
 import numpy as np
 
 from graphrt.op import Array
+from graphrt.records import dataclass
 from graphrt.types import Dim, Shape
 
 Ints: TypeAlias = tuple[int, ...]

@@ -21,8 +21,8 @@ from graphrt.ops._windows import Ints, Window, window
 from graphrt.types import Dim, TensorType
 
 
-def _transpose_window(
-    x: Array, w: Array, auto_pad: str, dilations: Ints | None, group: int, kernel_shape: Ints | None,
+def transpose_window(
+    x: Any, w: Any, auto_pad: str, dilations: Ints | None, group: int, kernel_shape: Ints | None,
     output_padding: Ints | None, output_shape: Ints | None, pads: Ints | None, strides: Ints | None,
 ) -> Window:  # fmt: skip
     """The window of the convolution whose adjoint this is: its input is our output."""
@@ -73,7 +73,7 @@ def conv_transpose(
     Source: ONNX operator spec.
     """
     with quiet():
-        win = _transpose_window(
+        win = transpose_window(
             x, w, auto_pad, dilations, group, kernel_shape, output_padding, output_shape, pads, strides
         )
         return add_bias(correlate_x_adjoint(x, w, win, group), b)
@@ -85,7 +85,7 @@ def _(
     output_padding: Ints | None, output_shape: Ints | None, pads: Ints | None, strides: Ints | None,
 ) -> Array:  # fmt: skip
     with quiet():
-        win = _transpose_window(
+        win = transpose_window(
             x_like, w, auto_pad, dilations, group, kernel_shape, output_padding, output_shape, pads, strides
         )
         return correlate(ct, w, win, group)
@@ -97,7 +97,7 @@ def _(
     output_padding: Ints | None, output_shape: Ints | None, pads: Ints | None, strides: Ints | None,
 ) -> Array:  # fmt: skip
     with quiet():
-        win = _transpose_window(
+        win = transpose_window(
             x, w_like, auto_pad, dilations, group, kernel_shape, output_padding, output_shape, pads, strides
         )
         return correlate_w_adjoint(x, ct, win, group)
@@ -115,7 +115,7 @@ def _(
     output_padding: Ints | None, output_shape: Ints | None, pads: Ints | None, strides: Ints | None,
 ) -> Array:  # fmt: skip
     with quiet():
-        win = _transpose_window(
+        win = transpose_window(
             x_dot, w, auto_pad, dilations, group, kernel_shape, output_padding, output_shape, pads, strides
         )
         return correlate_x_adjoint(x_dot, w, win, group)
@@ -127,7 +127,7 @@ def _(
     output_padding: Ints | None, output_shape: Ints | None, pads: Ints | None, strides: Ints | None,
 ) -> Array:  # fmt: skip
     with quiet():
-        win = _transpose_window(
+        win = transpose_window(
             x, w_dot, auto_pad, dilations, group, kernel_shape, output_padding, output_shape, pads, strides
         )
         return correlate_x_adjoint(x, w_dot, win, group)
@@ -154,7 +154,7 @@ def _(
     elif all(isinstance(n, int) for n in (*x.shape[2:], *w.shape[2:])):
         concrete: Any = (0, group, *x.shape[2:]), (group, 1, *w.shape[2:])
         concrete_x, concrete_w = (np.empty(shape) for shape in concrete)
-        spatial = _transpose_window(
+        spatial = transpose_window(
             concrete_x,
             concrete_w,
             auto_pad,

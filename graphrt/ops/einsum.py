@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from graphrt.op import Array, Example, op
 from graphrt.ops._reduced import narrow, widen
+from graphrt.records import dataclass
 from graphrt.types import Dim, TensorType, broadcast_dims
 
 Labels = tuple[int, ...]

@@ -1,8 +1,10 @@
 """RNN, GRU and LSTM: recurrent layers over whole sequences.
 
 The loop runs over time only. Value, VJP and JVP each are one function of the node's inputs, so a faster kernel can
-take the place of any of them (``LSTM``, ``LSTM.vjp[x,w,...]``). The VJP keeps only the inputs, and walks forward
-again before it goes back.
+take the place of any of them (``LSTM``, ``LSTM.vjp[x,w,...]``). The VJPs here read only the inputs, and walk forward
+again before they go back. They name y and the tape, the last output of GRU and LSTM, for kernels that go back at once.
+A tape is not ONNX's: a joint graph's nodes have one, because the VJP names it. No derivative flows through it: its
+tangent is None, and no rule takes its cotangent.
 """
 
 from __future__ import annotations
@@ -56,8 +58,8 @@ def _rnn_layer(alpha: Numbers, beta: Numbers, names: Names, clip: float | None, 
 @rnn.vjp("x", "w", "r", "b", "initial_h")
 def _(
     ct_y: Array, ct_y_h: Array, x: Array, w: Array, r: Array, b: Array, sequence_lens: Array, initial_h: Array,
-    activation_alpha: Numbers, activation_beta: Numbers, activations: Names, clip: float | None, direction: str,
-    layout: int,
+    y: Array, activation_alpha: Numbers, activation_beta: Numbers, activations: Names, clip: float | None,
+    direction: str, layout: int,
 ) -> tuple[Any, ...]:  # fmt: skip
     given = _rnn_layer(activation_alpha, activation_beta, activations, clip, direction, layout)
     return tuple(vjp(given, (ct_y, ct_y_h), (x, w, r, b, initial_h, None, None), sequence_lens)[:5])
@@ -77,23 +79,25 @@ def _(
 # ---- GRU ---------------------------------------------------------------------------------------------------
 
 
-@op("GRU", version=3, outputs=("y", "y_h"), nondiff="sequence_lens")
+@op("GRU", version=3, outputs=("y", "y_h", "tape"), nondiff="sequence_lens")
 def gru(
     x: Array, w: Array, r: Array, b: Array = None, sequence_lens: Array = None, initial_h: Array = None, *,
     activation_alpha: tuple[float, ...] | None = None, activation_beta: tuple[float, ...] | None = None,
     activations: tuple[str, ...] | None = None, clip: float | None = None, direction: str = "forward",
     hidden_size: int | None = None, layout: int = 0, linear_before_reset: int = 0, output_sequence: int = 0,
+    n_outputs: int = 2,
 ) -> tuple[Array, ...]:  # fmt: skip
     """A gated recurrent layer; gates in the order z (update), r (reset), h (hidden).
 
     z, r = f(x W^T + h R^T + Wb + Rb); g = g(x Wh^T + (r h) Rh^T + Wbh + Rbh); h' = (1 - z) g + z h. With
     ``linear_before_reset`` g = g(x Wh^T + r (h Rh^T + Rbh) + Wbh). f defaults to Sigmoid, g to Tanh.
-    w: [D, 3H, I]; r: [D, 3H, H]; b: [D, 6H]; all else as for `RNN`. Sources: ONNX operator spec; Cho et al. 2014.
+    w: [D, 3H, I]; r: [D, 3H, H]; b: [D, 6H]; all else as for `RNN`. tape: [D, T, 5, H, N], at each step, in the order
+    of reading, z, r, g, h - g and what the reset gate multiplies. Sources: ONNX operator spec; Cho et al. 2014.
     """
     given = _gru_layer(activation_alpha, activation_beta, activations, clip, direction, layout, linear_before_reset)
     arrays = (x, w, r, b, initial_h, None, None)
     check_shapes(3, given, arrays, hidden_size)
-    return value(given, arrays, sequence_lens, 1)
+    return value(given, arrays, sequence_lens, 1, tape=n_outputs > 2)
 
 
 def _gru_layer(
@@ -105,8 +109,8 @@ def _gru_layer(
 @gru.vjp("x", "w", "r", "b", "initial_h")
 def _(
     ct_y: Array, ct_y_h: Array, x: Array, w: Array, r: Array, b: Array, sequence_lens: Array, initial_h: Array,
-    activation_alpha: Numbers, activation_beta: Numbers, activations: Names, clip: float | None, direction: str,
-    layout: int, linear_before_reset: int,
+    y: Array, tape: Array, activation_alpha: Numbers, activation_beta: Numbers, activations: Names,
+    clip: float | None, direction: str, layout: int, linear_before_reset: int,
 ) -> tuple[Any, ...]:  # fmt: skip
     given = _gru_layer(activation_alpha, activation_beta, activations, clip, direction, layout, linear_before_reset)
     return tuple(vjp(given, (ct_y, ct_y_h), (x, w, r, b, initial_h, None, None), sequence_lens)[:5])
@@ -120,19 +124,20 @@ def _(
 ) -> tuple[Any, ...]:  # fmt: skip
     given = _gru_layer(activation_alpha, activation_beta, activations, clip, direction, layout, linear_before_reset)
     dots = (x_dot, w_dot, r_dot, b_dot, initial_h_dot, None, None)
-    return jvp(given, dots, (x, w, r, b, initial_h, None, None), sequence_lens, 1)
+    return (*jvp(given, dots, (x, w, r, b, initial_h, None, None), sequence_lens, 1), None)
 
 
 # ---- LSTM --------------------------------------------------------------------------------------------------
 
 
-@op("LSTM", version=1, outputs=("y", "y_h", "y_c"), nondiff="sequence_lens")
+@op("LSTM", version=1, outputs=("y", "y_h", "y_c", "tape"), nondiff="sequence_lens")
 def lstm(
     x: Array, w: Array, r: Array, b: Array = None, sequence_lens: Array = None, initial_h: Array = None,
     initial_c: Array = None, p: Array = None, *,
     activation_alpha: tuple[float, ...] | None = None, activation_beta: tuple[float, ...] | None = None,
     activations: tuple[str, ...] | None = None, clip: float | None = None, direction: str = "forward",
     hidden_size: int | None = None, input_forget: int = 0, layout: int = 0, output_sequence: int = 0,
+    n_outputs: int = 3,
 ) -> tuple[Array, ...]:  # fmt: skip
     """A layer of long short-term memory; gates in the order i (input), o (output), f (forget), c (cell).
 
@@ -140,12 +145,13 @@ def lstm(
     o = f(x Wo^T + h Ro^T + Po c' + Wbo + Rbo); h' = o h(c'). With ``input_forget`` f = 1 - i. Defaults: f Sigmoid,
     g and h Tanh. ``clip`` bounds the arguments of f and g, not the cell state that h reads (as ONNX Runtime does; the
     spec can be read either way). w: [D, 4H, I]; r: [D, 4H, H]; b: [D, 8H]; initial_c, y_c: [D, N, H]; p: [D, 3H],
-    peepholes of i, o and f; all else as for `RNN`. Sources: ONNX operator spec; Hochreiter and Schmidhuber 1997.
+    peepholes of i, o and f; all else as for `RNN`. tape: [D, T, 6, H, N], at each step, in the order of reading, i, o,
+    f, g, h(c') and c. Sources: ONNX operator spec; Hochreiter and Schmidhuber 1997.
     """
     given = _lstm_layer(activation_alpha, activation_beta, activations, clip, direction, layout, input_forget)
     arrays = (x, w, r, b, initial_h, initial_c, p)
     check_shapes(4, given, arrays, hidden_size)
-    return value(given, arrays, sequence_lens, 2)
+    return value(given, arrays, sequence_lens, 2, tape=n_outputs > 3)
 
 
 def _lstm_layer(
@@ -157,8 +163,8 @@ def _lstm_layer(
 @lstm.vjp("x", "w", "r", "b", "initial_h", "initial_c", "p")
 def _(
     ct_y: Array, ct_y_h: Array, ct_y_c: Array, x: Array, w: Array, r: Array, b: Array, sequence_lens: Array,
-    initial_h: Array, initial_c: Array, p: Array, activation_alpha: Numbers, activation_beta: Numbers,
-    activations: Names, clip: float | None, direction: str, layout: int, input_forget: int,
+    initial_h: Array, initial_c: Array, p: Array, y: Array, tape: Array, activation_alpha: Numbers,
+    activation_beta: Numbers, activations: Names, clip: float | None, direction: str, layout: int, input_forget: int,
 ) -> tuple[Any, ...]:  # fmt: skip
     given = _lstm_layer(activation_alpha, activation_beta, activations, clip, direction, layout, input_forget)
     return tuple(vjp(given, (ct_y, ct_y_h, ct_y_c), (x, w, r, b, initial_h, initial_c, p), sequence_lens))
@@ -173,21 +179,25 @@ def _(
 ) -> tuple[Any, ...]:  # fmt: skip
     given = _lstm_layer(activation_alpha, activation_beta, activations, clip, direction, layout, input_forget)
     dots = (x_dot, w_dot, r_dot, b_dot, initial_h_dot, initial_c_dot, p_dot)
-    return jvp(given, dots, (x, w, r, b, initial_h, initial_c, p), sequence_lens, 2)
+    return (*jvp(given, dots, (x, w, r, b, initial_h, initial_c, p), sequence_lens, 2), None)
 
 
 # ---- types and examples ------------------------------------------------------------------------------------
 
 
 @rnn.infer
-@gru.infer
 def _(x: TensorType, r: TensorType, direction: str, hidden_size: int | None, layout: int) -> tuple[TensorType, ...]:
     return infer(x, r, direction, hidden_size, layout, 1)
 
 
+@gru.infer
+def _(x: TensorType, r: TensorType, direction: str, hidden_size: int | None, layout: int) -> tuple[TensorType, ...]:
+    return infer(x, r, direction, hidden_size, layout, 1, GRUCell.kept)
+
+
 @lstm.infer
 def _(x: TensorType, r: TensorType, direction: str, hidden_size: int | None, layout: int) -> tuple[TensorType, ...]:
-    return infer(x, r, direction, hidden_size, layout, 2)
+    return infer(x, r, direction, hidden_size, layout, 2, LSTMCell.kept)
 
 
 def _draw(
@@ -206,6 +216,12 @@ def _draw(
         *(rng.normal(size=state) if i < states else None for i in range(2 if gates == 4 else 1)),
     ]
     return (*inputs, rng.normal(size=(d, 3 * h)) if p else None) if gates == 4 else tuple(inputs)
+
+
+def _of_onnx(count: int, examples: Iterator[Any]) -> Iterator[Any]:
+    """Nodes with ONNX's outputs alone: what has a derivative."""
+    for inputs, attributes in examples:
+        yield inputs, {**attributes, "n_outputs": count}
 
 
 def _shared_examples(rng: np.random.Generator, gates: int) -> Iterator[Any]:
@@ -237,6 +253,10 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
 
 @gru.examples
 def _(rng: np.random.Generator) -> Iterator[Any]:
+    return _of_onnx(2, _gru_examples(rng))
+
+
+def _gru_examples(rng: np.random.Generator) -> Iterator[Any]:
     yield from _shared_examples(rng, 3)
     for after in (0, 1):
         yield _draw(rng, 3, d=2, states=1), {"direction": "bidirectional", "linear_before_reset": after}
@@ -253,6 +273,10 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
 
 @lstm.examples
 def _(rng: np.random.Generator) -> Iterator[Any]:
+    return _of_onnx(3, _lstm_examples(rng))
+
+
+def _lstm_examples(rng: np.random.Generator) -> Iterator[Any]:
     yield from _shared_examples(rng, 4)
     for coupled in (0, 1):
         yield _draw(rng, 4, states=2, p=True), {"input_forget": coupled}

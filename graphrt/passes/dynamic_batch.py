@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from graphrt.definitions import graph_pass
 from graphrt.errors import InputError, PassError
 from graphrt.inference import Inferred, infer
 from graphrt.ir import Graph, NameScope, Node, Value, format_node
+from graphrt.records import dataclass, field
 from graphrt.registry import Registry
 from graphrt.types import Dim, TensorType, ValueType
 

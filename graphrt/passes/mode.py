@@ -53,6 +53,8 @@ def set_mode(graph: Graph, registry: Registry, *, mode: str) -> Graph:
 
 def _with_bodies(node: Node, graph: Graph, registry: Registry, mode: str) -> Node:
     """The node with its subgraphs in the mode; the very node where that changes nothing."""
+    if not any(node.subgraphs()):
+        return node
 
     def switched(body: Any) -> Any:
         if isinstance(body, tuple):
@@ -65,8 +67,6 @@ def _with_bodies(node: Node, graph: Graph, registry: Registry, mode: str) -> Nod
         made = set_mode(whole, registry, mode=mode)
         return body if made is whole else made
 
-    if not any(node.subgraphs()):
-        return node
     attributes = {k: switched(v) for k, v in node.attributes.items()}
     if all(v is node.attributes[k] for k, v in attributes.items()):
         return node

@@ -7,7 +7,6 @@ to call). `BoundBody` is a body closed over the outer values it captures; ops an
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -20,6 +19,7 @@ from graphrt.errors import GraphError
 from graphrt.inference import Inferred
 from graphrt.ir import Graph, Value
 from graphrt.op import Array
+from graphrt.records import dataclass, field
 from graphrt.registry import Registry
 from graphrt.runtime.interpreter import Plan, RunContext, execute
 from graphrt.types import UNKNOWN, SequenceType, TensorType, ValueType, carries_gradient, dtype_name

@@ -1,32 +1,45 @@
 """The interpreter: a plan, the context of a run, and the flat loop that walks the one with the other.
 
 Invariants of a plan: steps are in an order of execution; every value lives in a slot (slot 0 is None, for
-absent inputs; slot 1 holds the `RunContext`; slot -1 takes outputs nobody wants); a slot is released by the
-last step that reads it, unless it holds an output or a state update.
+absent inputs; slot 1 holds the `RunContext`; slot -1 takes outputs nobody wants); an array that a kernel writes into
+has its place in the arena, or is made anew before its step if it leaves the run; any other is released by the last
+step that reads it. Steps that overwrite weights come last, when everything else is done.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphrt.definitions import Kernel
 from graphrt.errors import ExecutionError, GraphrtError, NonFiniteError, NotDifferentiableError, PluginError
 from graphrt.inference import Inferred
 from graphrt.ir import Graph, Node, format_neighborhood
+from graphrt.records import dataclass, field
+from graphrt.runtime.memory import Buffer, Memory, Tenant
 from graphrt.types import TensorType, ValueType, numpy_dtype
 
+if TYPE_CHECKING:
+    from graphrt.registry import Registry
+    from graphrt.runtime.description import PlanDescription
+    from graphrt.runtime.recomputation import Recomputation
+
 ABSENT, CONTEXT_SLOT = 0, 1
+MANY, FILLED = -1, -2
+"""What `Step.output` is for a call that returns a tuple, and for one that writes into arrays it is given."""
 
 
 @dataclass(slots=True)
 class Step:
     """One call: ``slots[output] = call(*slots[inputs])``.
 
-    ``output`` is the slot of a single output, or -1 when ``outputs`` lists several; an unwanted output goes
-    to slot -1. ``zeros`` gives dtype and shape of each output for which a derivative rule may say None: zero.
+    ``output`` is the slot of a single output, or `MANY` when ``outputs`` lists several (an unwanted one goes to slot
+    -1), or `FILLED`: then the arrays of ``outputs`` are among those that ``inputs`` lists after the node's own.
+    ``fresh`` lists slot, shape and dtype of those that are made anew for each run. ``zeros`` gives the type of each
+    output for which a derivative rule may say None: zero. ``kernel`` is what made the call, None if the op did.
     """
 
     call: Callable[..., Any]
@@ -36,6 +49,8 @@ class Step:
     release: tuple[int, ...]
     node: Node
     zeros: tuple[TensorType | None, ...] = ()
+    fresh: tuple[tuple[int, Any, Any], ...] = ()
+    kernel: Kernel | None = None
 
     def given(self, slots: list[Any]) -> Iterator[tuple[str, Any]]:
         """The node's input names with what their slots hold; the run's context and captured values left out."""
@@ -47,8 +62,54 @@ class Step:
         own = (self.output,) if self.output >= 0 else self.outputs
         return zip(self.node.outputs, (slots[i] for i in own), strict=True)
 
+    def compiled(self) -> tuple[Callable[..., Any], Callable[[list[Any]], Any], bool, Step]:
+        """For the loop: the call, what takes its arguments, whether there is more to do, the step."""
+        take = itemgetter(*self.inputs) if len(self.inputs) > 1 else itemgetter(_only(self.inputs))
+        more = self.output != FILLED or bool(self.fresh) or bool(self.release)
+        return self.call, take, more, self
+
+
+def _only(inputs: tuple[int, ...]) -> slice:
+    return slice(inputs[0], inputs[0] + 1) if inputs else slice(0, 0)
+
 
 @dataclass(slots=True)
+class Preparation:
+    """What depends on weights alone: computed by the first steps of a plan, and kept until one of the weights changes.
+
+    Attributes:
+        steps: how many there are.
+        weights: the slots of the weights that they read.
+        made: the slots that they fill.
+        last: the weights of the last time, and what was made of them; None before the first.
+    """
+
+    steps: int
+    weights: tuple[int, ...]
+    made: tuple[int, ...]
+    last: tuple[list[Any], list[Any]] | None = None
+
+    def recall(self, slots: list[Any]) -> bool:
+        """Fills the slots, if the weights are the very arrays that they were; those are never written to."""
+        if self.last is None:
+            return False
+        weights, made = self.last
+        if any(slots[i] is not w for i, w in zip(self.weights, weights, strict=True)):
+            return False
+        for slot, value in zip(self.made, made, strict=True):
+            slots[slot] = value
+        return True
+
+    def remember(self, slots: list[Any]) -> None:
+        """Keeps what the slots hold, made read-only."""
+        made = [slots[i] for i in self.made]
+        for x in made:
+            if isinstance(x, np.ndarray):
+                x.flags.writeable = False
+        self.last = [slots[i] for i in self.weights], made
+
+
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Plan:
     """Steps and slots for one graph; see the module's text for the invariants.
 
@@ -58,8 +119,19 @@ class Plan:
         slots: initial content: constants in place, None elsewhere.
         feeds: value name to slot, for inputs and initializers the steps read.
         fetches: output name to slot.
-        updates: initializer to the slot of its next value.
+        updates: initializer to the slot of its next value, for those that are not overwritten.
         known: what is known of each value.
+        places: the values that lie in the arena.
+        buffers: the slots of these, and of the kernels' scratch arrays.
+        nbytes: the size of the arena.
+        overwritten: initializer to the slot for the array that holds it, which the last steps write to.
+        overwriting: how many steps these are.
+        preparation: what the first steps do, where these depend on weights alone.
+        slot_of: value name to slot.
+        registry: where ops and kernels were looked up.
+        recomputation: what is computed twice to stay within a limit of memory, and what that costs.
+        programs: the steps as the loop takes them: those that depend on weights alone, the others, those that overwrite
+            weights.
     """
 
     graph: Graph
@@ -69,24 +141,59 @@ class Plan:
     fetches: dict[str, int]
     updates: dict[str, int]
     known: Inferred
+    places: Mapping[str, Tenant] = field(default_factory=dict)
+    buffers: tuple[Buffer, ...] = ()
+    nbytes: int = 0
+    overwritten: dict[str, int] = field(default_factory=dict)
+    overwriting: int = 0
+    preparation: Preparation | None = None
+    slot_of: dict[str, int] = field(default_factory=dict)
+    registry: Registry | None = None
+    recomputation: Recomputation | None = None
+    programs: tuple[list[Any], list[Any], list[Any]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        program = [s.compiled() for s in self.steps]
+        first = self.preparation.steps if self.preparation else 0
+        last = len(program) - self.overwriting
+        self.programs = program[:first], program[first:last], program[last:]
 
     @property
     def types(self) -> Mapping[str, ValueType]:
         """The type of each value, as far as known."""
         return self.known.types
 
+    def describe(self) -> PlanDescription:
+        """What the plan does, step by step, as data; its ``text()`` is what printing the plan shows."""
+        from graphrt.runtime.description import describe  # no run needs it
+
+        return describe(self)
+
+    def text(self) -> str:
+        """What the plan does as a table; see `graphrt.runtime.description.PlanDescription`."""
+        return self.describe().text()
+
+    def __str__(self) -> str:
+        return self.text()
+
 
 Watch = Callable[[Plan, Step, list[Any]], None]
 
 
+BeforeUpdate = Callable[[Callable[[str], Any], Collection[str]], None]
+
+
 @dataclass(slots=True)
 class RunContext:
-    """One run's random state and watcher.
+    """One run's random state, watcher and memory.
 
     Args:
         seed, step, worker: together with a node's key they determine what the node draws.
-        call: which nodes with subgraphs, and which calls of these, the run is within.
         watch: called after each step with the plan, the step and the slots.
+        call: which nodes with subgraphs, and which calls of these, the run is within.
+        memory: where the plan's arena is.
+        before_update: called when all is computed but the steps that overwrite weights: with a function that reads a
+            value by name (None if it is gone), and the names of those weights. If it raises, nothing is changed.
     """
 
     seed: int = 0
@@ -94,6 +201,8 @@ class RunContext:
     worker: int = 0
     watch: Watch | None = None
     call: tuple[int, ...] = ()
+    memory: Memory = field(default_factory=Memory)
+    before_update: BeforeUpdate | None = None
 
     def generator(self, key: int) -> np.random.Generator:
         """The generator of the node with this key, the same for the same seed, step and worker."""
@@ -101,7 +210,7 @@ class RunContext:
 
     def within(self, key: int) -> RunContext:
         """The context of a run within this one: its random ops draw numbers of their own."""
-        return RunContext(self.seed, self.step, self.worker, self.watch, (*self.call, key))
+        return RunContext(self.seed, self.step, self.worker, self.watch, (*self.call, key), self.memory)
 
     def failed(self, plan: Plan, step: Step, slots: list[Any], cause: Exception) -> None:
         """Raises an ExecutionError that shows the node that failed and what it was given.
@@ -118,13 +227,16 @@ class RunContext:
         ) from cause
 
 
-def execute(plan: Plan, given: Mapping[str, Any], context: RunContext) -> list[Any]:
+def execute(
+    plan: Plan, given: Mapping[str, Any], context: RunContext, weights: Mapping[str, Any] | None = None
+) -> list[Any]:
     """Walks the steps of a plan: the interpreter.
 
     Args:
         plan: what to do.
         given: an array for every name in ``plan.feeds``.
-        context: what random ops draw from.
+        context: what random ops draw from, and the rest that belongs to a run.
+        weights: for every name in ``plan.overwritten`` the array that holds it, to be written to.
 
     Returns:
         The slots, of which those of the outputs and state updates are filled.
@@ -132,35 +244,71 @@ def execute(plan: Plan, given: Mapping[str, Any], context: RunContext) -> list[A
     Raises:
         ExecutionError: an op failed.
     """
-    slots = plan.slots.copy()
+    arena = context.memory.take(plan.nbytes) if plan.nbytes else None
+    slots = (plan.slots if arena is None else arena.slots(plan, plan.slots, plan.buffers)).copy()
     slots[CONTEXT_SLOT] = context
     for name, slot in plan.feeds.items():
         slots[slot] = given[name]
+    for name, slot in plan.overwritten.items():
+        slots[slot] = (weights or {})[name]
     slots.append(None)  # slot -1 takes the outputs nobody wants
-    watch = context.watch
-    with np.errstate(all="ignore"):  # infinities and NaNs are values; to stop at one is an observer's choice
-        for step in plan.steps:
-            try:
-                result = step.call(*[slots[i] for i in step.inputs])
-                if step.output >= 0:
-                    slots[step.output] = _zero(step, 0) if result is None else result
-                else:
-                    if not isinstance(result, (tuple, list)) or len(result) < len(step.outputs):
-                        raise _not_the_outputs(step, result)
-                    for slot, value in zip(step.outputs, result, strict=False):
-                        slots[slot] = value
-                    if step.zeros:
-                        for i, slot in enumerate(step.outputs):
-                            if slots[slot] is None:
-                                slots[slot] = _zero(step, i)
-                    result = value = slots[-1] = None  # so that nothing but its slot keeps a value alive
-            except Exception as e:
-                context.failed(plan, step, slots, e)
+    first, main, late = plan.programs
+    try:
+        with np.errstate(all="ignore"):  # infinities and NaNs are values; to stop at one is an observer's choice
+            if plan.preparation is not None and not plan.preparation.recall(slots):
+                _walk(plan, first, slots, context)
+                plan.preparation.remember(slots)
+            _walk(plan, main, slots, context)
+            if context.before_update is not None:
+                context.before_update(lambda name: slots[plan.slot_of.get(name, ABSENT)], plan.overwritten)
+            if late:
+                _walk(plan, late, slots, context)
+    finally:
+        if arena is not None:
+            context.memory.give(arena)
+    return slots
+
+
+def _walk(plan: Plan, program: list[Any], slots: list[Any], context: RunContext) -> None:
+    """The loop. A failure is told with the step; what a watcher raises passes as it is."""
+    watch, empty, watching = context.watch, np.empty, False
+    step: Any = None
+    try:
+        for call, take, more, step in program:
+            if not more and watch is None:
+                call(*take(slots))
+                continue
+            for slot, shape, dtype in step.fresh:
+                slots[slot] = empty(shape, dtype)
+            result = call(*take(slots))
+            if step.output >= 0:
+                slots[step.output] = _zero(step, 0) if result is None else result
+            elif step.output == MANY:
+                _store(step, result, slots)
+            result = None  # so that nothing but its slot keeps a value alive
             if watch is not None:
+                watching = True
                 watch(plan, step, slots)
+                watching = False
             for slot in step.release:
                 slots[slot] = None
-    return slots
+    except Exception as e:
+        if watching:
+            raise
+        context.failed(plan, step, slots, e)
+
+
+def _store(step: Step, result: Any, slots: list[Any]) -> None:
+    """Puts the several outputs of a call into their slots."""
+    if not isinstance(result, (tuple, list)) or len(result) < len(step.outputs):
+        raise _not_the_outputs(step, result)
+    for slot, value in zip(step.outputs, result, strict=False):
+        slots[slot] = value
+    if step.zeros:
+        for i, slot in enumerate(step.outputs):
+            if slots[slot] is None:
+                slots[slot] = _zero(step, i)
+    slots[-1] = None
 
 
 def _zero(step: Step, index: int) -> Any:

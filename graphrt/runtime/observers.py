@@ -24,8 +24,9 @@ class Observer(Protocol):
 
         Args:
             node: the node.
-            inputs: value name to what it read. Must not be changed.
-            outputs: value name to what it made. Must not be changed.
+            inputs: value name to what it read.
+            outputs: value name to what it made. Neither must be changed; the memory serves for other values later in
+                the run, so what is to be kept is copied.
         """
 
 
@@ -52,8 +53,7 @@ class Recorder:
 
     def on_node(self, node: Node, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
         """Keeps the inputs and outputs of one node."""
-        self.values.update(inputs)
-        self.values.update(outputs)
+        self.values.update((name, _copied(x)) for name, x in (*inputs.items(), *outputs.items()))
         self.nodes.append(node)
 
 
@@ -80,6 +80,10 @@ class FiniteGuard:
                         f"({int(np.sum(bad))} of {x.size} elements), "
                         f"from {given or 'no inputs'}:\n  {format_node(node)}"
                     )
+
+
+def _copied(x: Any) -> Any:
+    return [_copied(e) for e in x] if isinstance(x, list) else x.copy() if isinstance(x, np.ndarray) else x
 
 
 def _range(x: Any) -> str:

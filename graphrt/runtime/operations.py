@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from graphrt.autodiff.reverse import differentiable_inputs
 from graphrt.errors import InputError
 from graphrt.ir import Graph, Node
 from graphrt.op import Op
+from graphrt.records import dataclass
 from graphrt.registry import Registry
 from graphrt.runtime.observers import Recorder
 from graphrt.runtime.session import Session

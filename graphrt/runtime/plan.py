@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
-from graphrt.autodiff.rules import RULE_ONLY, captured_by, rng_key
-from graphrt.definitions import KernelSite
+from graphrt.definitions import Into, Kernel, KernelSite
 from graphrt.errors import GraphError, UnknownOpError
 from graphrt.inference import Inferred, infer
 from graphrt.ir import Graph, Node, format_neighborhood
-from graphrt.ir.dag import dependency_graph, needed_for, schedule
+from graphrt.ir.dag import dependencies, execution_order, needed_for
+from graphrt.ir.rules import RULE_ONLY, captured_by, rng_key
 from graphrt.op import Array, Op
+from graphrt.passes.simplify import simplified
 from graphrt.registry import Registry
-from graphrt.runtime.bodies import Body, body_caller
-from graphrt.runtime.interpreter import ABSENT, CONTEXT_SLOT, Plan, RunContext, Step
-from graphrt.types import UNKNOWN, TensorType, ValueType
+from graphrt.runtime.fusion import Group, fuse
+from graphrt.runtime.interpreter import ABSENT, CONTEXT_SLOT, FILLED, MANY, Plan, Preparation, RunContext, Step
+from graphrt.runtime.memory import Buffer, Tenant
+from graphrt.runtime.storage import Reuse, Storage, Work, assign_storage
+from graphrt.types import UNKNOWN, TensorType, ValueType, numpy_dtype
 
 
 def make_plan(
@@ -27,6 +30,8 @@ def make_plan(
     inputs: Mapping[str, ValueType] | None = None,
     captured: Sequence[str] = (),
     outer: Inferred | None = None,
+    overwrite: bool = False,
+    observed: bool = False,
 ) -> Plan:
     """Plans a graph for inputs of given types.
 
@@ -39,19 +44,27 @@ def make_plan(
         inputs: types of the inputs as they will be fed.
         captured: outer values a subgraph reads; they are fed like inputs.
         outer: what is known of those.
+        overwrite: whether state updates may be written over the initializers they replace.
+        observed: whether what a step reads has to be there still when the step is done, and every node is a step.
 
     Raises:
         GraphError, UnknownOpError, TypeInferenceError: the graph cannot run.
     """
-    dag = dependency_graph(graph)
-    order = schedule(graph, dag)
+    needs = dependencies(graph)
+    order = execution_order(graph, needs)
     known = infer(graph, registry, inputs=inputs, outer=outer, order=order, fold_floats=False, trust_declared=False)
-    targets = [*graph.output_names, *graph.state_updates.values()]
     folded = {i for i in order if _is_folded(graph.nodes[i], known)}
-    dag.remove_edges_from([(a, b) for b in folded for a in list(dag.predecessors(b))])
-    wanted = needed_for(graph, targets, dag)
+    needs = [() if i in folded else read for i, read in enumerate(needs)]
+    wanted = needed_for(graph, [*graph.output_names, *graph.state_updates.values()], needs)
     run = [i for i in order if i in wanted and i not in folded]
-    return _Planner(graph, registry, known).plan([graph.nodes[i] for i in run], targets, captured)
+    nodes = [graph.nodes[i] for i in run]
+    simpler = simplified(graph, registry, known, nodes)
+    if simpler is not None:
+        graph, nodes = simpler, [n for n in simpler.nodes if not _is_folded(n, known)]
+    if not observed:
+        nodes = fuse(nodes, graph, known, registry, (*graph.output_names, *graph.state_updates.values()))
+    reuse = Reuse(values=not observed, weights=overwrite and not observed, results=not observed)
+    return _Planner(graph, registry, known).plan(nodes, captured, reuse)
 
 
 def _is_folded(node: Node, known: Inferred) -> bool:
@@ -63,7 +76,7 @@ class _Planner:
         self.graph, self.registry, self.known = graph, registry, known
         self.slots: list[Any] = [None, None]
         self.slot_of: dict[str, int] = {}
-        self.kernels = _kernels_by_op(registry)
+        self.scratch: list[Buffer] = []
 
     def slot(self, name: str) -> int:
         """The slot of a value, made on first use; a folded constant is put in place."""
@@ -74,23 +87,35 @@ class _Planner:
             self.slots.append(self.known.constants.get(name))
         return self.slot_of[name]
 
-    def plan(self, nodes: list[Node], targets: Iterable[str], captured: Sequence[str]) -> Plan:
+    def plan(self, nodes: list[Node], captured: Sequence[str], reuse: Reuse) -> Plan:
         graph = self.graph
         leaves = {*graph.input_names, *graph.initializers, *captured}
-        last_use = {name: i for i, n in enumerate(nodes) for name in n.free_inputs()}
-        produced_by = {o: i for i, n in enumerate(nodes) for o in n.outputs if o}
-        last_use.update((name, max(last_use.get(name, i), i)) for name, i in produced_by.items())
-        kept = set(targets)
-        dying: dict[int, list[str]] = {}
-        for name, i in last_use.items():
-            if name not in kept and name not in leaves and name in produced_by:
-                dying.setdefault(i, []).append(name)
-        self._check_defined(nodes, leaves | set(produced_by))
-        steps = [self._step(n, dying.get(i, ())) for i, n in enumerate(nodes)]
+        self._check_defined(nodes, leaves.union(*(n.outputs for n in nodes)))
+        works = [w for n in nodes for w in self._works(n)]
+        storage = assign_storage(graph, works, self.known, reuse)
+        steps = [self._step(w, storage, i) for i, w in enumerate(storage.works)]
         fetches = {o: self.slot(o) for o in graph.output_names}
-        updates = {k: self.slot(v) for k, v in graph.state_updates.items()}
+        updates = {k: self.slot(v) for k, v in graph.state_updates.items() if k not in storage.overwritten}
+        overwritten = {k: self.slot(graph.state_updates[k]) for k in storage.overwritten}
         feeds = {n: s for n, s in self.slot_of.items() if n in leaves and self.slots[s] is None}
-        return Plan(graph, steps, self.slots, feeds, fetches, updates, self.known)
+        buffers = [Buffer(self.slot(name), t.offset, t.type) for name, t in storage.places.items()]
+        return Plan(
+            graph,
+            steps,
+            self.slots,
+            feeds,
+            fetches,
+            updates,
+            self.known,
+            storage.places,
+            tuple(buffers + self.scratch),
+            storage.nbytes,
+            overwritten,
+            storage.overwriting,
+            self._preparation(steps[: storage.preparing]),
+            self.slot_of,
+            self.registry,
+        )
 
     def _check_defined(self, nodes: Sequence[Node], defined: set[str]) -> None:
         for node in nodes:
@@ -104,7 +129,56 @@ class _Planner:
             if name not in defined and name not in self.known.constants:
                 raise GraphError(f"the output {name!r} of graph {self.graph.name!r} is produced by nothing")
 
-    def _step(self, node: Node, dying: Iterable[str]) -> Step:
+    def _preparation(self, steps: Sequence[Step]) -> Preparation | None:
+        """The first steps; what they make, and the weights that they read, by slot."""
+        made = {s for step in steps for s in (step.output, *step.outputs) if s > 0}
+        read = {i for step in steps for i in step.inputs if i > 0} - made - {b.slot for b in self.scratch}
+        weights = tuple(i for i in read if self.slots[i] is None)
+        return Preparation(len(steps), weights, tuple(made)) if steps else None
+
+    def _step(self, work: Work, storage: Storage, index: int) -> Step:
+        node, call = work.node, work.call
+        outputs = tuple(self.slot(o) if o else -1 for o in node.outputs)
+        release = tuple(self.slot(name) for name in storage.released.get(index, ()))
+        if isinstance(call, Into):
+            absent = (ABSENT,) * (len(call.outputs) - len(outputs))
+            wanted = tuple(max(slot, ABSENT) for slot in outputs + absent)
+            scratch = tuple(map(self._scratch_slot, storage.scratch.get(index, ())))
+            omitted = 0 if any(p.variadic for p in work.op.inputs) else len(work.op.inputs) - len(node.inputs)
+            inputs = (*(self.slot(i) for i in node.inputs), *(ABSENT,) * omitted, *wanted, *scratch)
+            fresh = tuple((self.slot(o), *_concrete(t)) for o, t in storage.fresh.get(index, ()))
+            return Step(call.fill, inputs, FILLED, wanted[: len(outputs)], release, node, (), fresh, work.kernel)
+        single = outputs[0] if outputs and not work.op.many_outputs else MANY
+        zeros = tuple(self._static(o) for o in node.outputs) if "." in node.op_type else ()
+        return Step(call, work.inputs, single, outputs if single < 0 else (), release, node, zeros, (), work.kernel)
+
+    def _scratch_slot(self, tenant: Tenant) -> int:
+        self.slots.append(None)
+        self.scratch.append(Buffer(len(self.slots) - 1, tenant.offset, tenant.type))
+        return len(self.slots) - 1
+
+    def _static(self, name: str) -> TensorType | None:
+        t = self.known.types.get(name)
+        return t if isinstance(t, TensorType) and t.is_static else None
+
+    def _works(self, node: Node) -> list[Work]:
+        """What does the work of a node; of a group that no kernel serves, of its members."""
+        work = self._work(node)
+        if isinstance(node, Group) and work.kernel is None:
+            return [self._work(member) for member in cast(Graph, node.attributes["body"]).nodes]
+        return [work]
+
+    def _work(self, node: Node) -> Work:
+        """What does the work of a node: a kernel, or the op's own function with the attributes bound."""
+        found = self._op(node)
+        attributes = self._attributes(found, node)
+        chosen = self._kernel(found, node, attributes)
+        if chosen is not None:
+            kernel, made = chosen
+            return Work(node, found, made, tuple(self.slot(i) for i in node.inputs), kernel)
+        return Work(node, found, *self._function(found, node, attributes))
+
+    def _op(self, node: Node) -> Op:
         try:
             found = self.registry.op_of(node, self.graph)
         except UnknownOpError as e:
@@ -114,27 +188,21 @@ class _Planner:
                 f"names {len(node.outputs)} outputs; {found.signature} has {len(found.outputs)}\n"
                 f"at node {node.label!r}:\n{format_neighborhood(self.graph, node)}"
             )
-        call, inputs = self._call(found, node)
-        outputs = tuple(self.slot(o) if o else -1 for o in node.outputs)
-        single = outputs[0] if outputs and not found.many_outputs else -1
-        release = tuple(self.slot(name) for name in dying)
-        zeros = tuple(self._static(o) for o in node.outputs) if "." in node.op_type else ()
-        return Step(call, inputs, single, outputs if single < 0 else (), release, node, zeros)
+        return found
 
-    def _static(self, name: str) -> TensorType | None:
-        t = self.known.types.get(name)
-        return t if isinstance(t, TensorType) and t.is_static else None
-
-    def _call(self, found: Op, node: Node) -> tuple[Callable[..., Any], tuple[int, ...]]:
-        """The function of a node with its attributes bound, and the slots it takes."""
-        inputs = tuple(self.slot(i) for i in node.inputs)
+    def _attributes(self, found: Op, node: Node) -> dict[str, Any]:
+        """What the op's function is told beside its inputs."""
         defaults = found.defaults() if "." in found.op_type else {}  # a rule has no defaults of its own
         attributes: dict[str, Any] = {**defaults, **{k: v for k, v in node.attributes.items() if k not in RULE_ONLY}}
         supplied = {"n_outputs": len(node.outputs), "opset": self.graph.opset_imports.get(node.domain, 0)}
         attributes.update((c, supplied[c]) for c in found.context if c in supplied and c not in attributes)
-        made = self._kernel(found, node, attributes)
-        if made is not None:
-            return made, inputs
+        return attributes
+
+    def _function(
+        self, found: Op, node: Node, attributes: dict[str, Any]
+    ) -> tuple[Callable[..., Any], tuple[int, ...]]:
+        """The op's own function for a node, and the slots that it takes."""
+        inputs = tuple(self.slot(i) for i in node.inputs)
         function = found.function
         if any(node.subgraphs()):
             return self._with_bodies(function, node, attributes, inputs)
@@ -145,19 +213,22 @@ class _Planner:
             return _drawing(call, _draw_key(node)), (CONTEXT_SLOT, *inputs)
         return call, inputs
 
-    def _kernel(self, found: Op, node: Node, attributes: Mapping[str, Any]) -> Callable[..., Any] | None:
-        """What the kernel with the highest priority makes of the node; None when none serves it."""
-        candidates = self.kernels.get((found.domain, found.op_type))
+    def _kernel(
+        self, found: Op, node: Node, attributes: Mapping[str, Any]
+    ) -> tuple[Kernel, Callable[..., Any] | Into] | None:
+        """The kernel with the highest priority that serves the node, and what it makes of it; None if none does."""
+        candidates = self.registry.kernels_for(found.op_type, found.domain)
         if not candidates:
             return None
         types = [self.known.types.get(i, UNKNOWN) if i else None for i in node.inputs]
         bound = found.bind(types, node.attributes.get("segments"))
-        outputs = tuple(self.known.types.get(o, UNKNOWN) for o in node.outputs)
+        absent = ("",) * (len(found.outputs) - len(node.outputs))
+        outputs = tuple(self.known.types.get(o, UNKNOWN) if o else None for o in node.outputs + absent)
         site = KernelSite(node, bound, {**found.defaults(), **attributes}, outputs)
         for kernel in candidates:
-            made: Callable[..., Any] | None = kernel.make(site)
+            made = kernel.make(site)
             if made is not None:
-                return made
+                return kernel, made
         return None
 
     def _with_bodies(
@@ -168,12 +239,15 @@ class _Planner:
         The rules of such an op (``Loop.vjp[*]``, ``Loop.jvp[*]``) are called with their two groups of arguments
         as tuples, and also exchange the cotangents or tangents of captured values with the bodies.
         """
+        from graphrt.runtime.bodies import Body, body_caller
+
         captured = captured_by(node)
         segments: Any = node.attributes.get("segments")
 
         def body(graph: Graph) -> Body:
             opsets = dict(self.graph.opset_imports) | dict(graph.opset_imports)
-            return Body(graph.replace(opset_imports=opsets), captured, self.registry, self.known, make_plan)
+            planner = partial(make_plan, observed=True)  # whoever watches the node watches its subgraphs too
+            return Body(graph.replace(opset_imports=opsets), captured, self.registry, self.known, planner)
 
         bodies: dict[str, Any] = {}
         for key, value in attributes.items():
@@ -186,13 +260,8 @@ class _Planner:
         return _within(call, _draw_key(node)), (CONTEXT_SLOT, *inputs, *(self.slot(c) for c in captured))
 
 
-def _kernels_by_op(registry: Registry) -> dict[tuple[str, str], list[Any]]:
-    found: dict[tuple[str, str], list[Any]] = {}
-    for kernel in registry.table("kernels").values():
-        found.setdefault((kernel.domain, kernel.op_type), []).append(kernel)
-    for kernels in found.values():
-        kernels.sort(key=lambda k: -k.priority)
-    return found
+def _concrete(t: TensorType) -> tuple[Any, Any]:
+    return t.shape, numpy_dtype(t.dtype or "float32")
 
 
 def _draw_key(node: Node) -> int:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from graphrt.ir import Node
+from graphrt.records import dataclass
 from graphrt.runtime.flops import count_flops
 
 MOST_EVENTS = 500_000

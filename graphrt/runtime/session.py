@@ -1,16 +1,14 @@
-"""`Session`: runs and differentiates one graph."""
+"""`Session`: runs and differentiates one graph. What differentiates is imported for the first derivative."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from graphrt.autodiff import forward, reverse
-from graphrt.autodiff.linearize import split_at
 from graphrt.errors import InputError
 from graphrt.inference import Inferred
 from graphrt.ir import Graph, Value
@@ -18,12 +16,14 @@ from graphrt.ir.dag import schedule
 from graphrt.manager import get_registry
 from graphrt.op import Array
 from graphrt.passes.mode import set_mode
+from graphrt.records import dataclass
 from graphrt.registry import Registry
 from graphrt.runtime.feeds import check_feeds, signature, types_of
-from graphrt.runtime.interpreter import Plan, RunContext, execute
+from graphrt.runtime.interpreter import BeforeUpdate, Plan, RunContext, execute
+from graphrt.runtime.memory import Memory, parse_bytes
 from graphrt.runtime.observers import Observer, watch_with
 from graphrt.runtime.plan import make_plan
-from graphrt.trainability import trainable_parameters
+from graphrt.runtime.threads import limit_threads
 from graphrt.types import TensorType, is_differentiable
 
 Arrays = dict[str, Any]
@@ -46,9 +46,16 @@ class Session:
         seed: of random ops. Each call advances ``step``, so that the next draws differ; set ``step`` back to
             repeat.
         registry: where ops are looked up (default: what is installed).
+        in_place: whether kernels may write new weights over the old ones. It saves memory and time in training; what
+            was taken from ``parameters`` before a run shows the new numbers after it: copy what is to be kept.
+        threads: on how many a run computes at most (default: as many as the BLAS uses).
+        memory_limit: the most bytes, or text such as ``"64 MB"``, that a run may take at once beside inputs, weights
+            and constants. Where a gradient takes more, its backward part computes values again instead of keeping them:
+            the same numbers to the bit, with more operations; see `graphrt.runtime.recomputation`.
 
     Raises:
-        InputError: an unknown mode.
+        InputError: an unknown mode; less than one thread; a limit that is no number of bytes. From a run: it cannot be
+            kept within the limit.
 
     >>> from graphrt.ir.builder import GraphBuilder
     >>> b = GraphBuilder(dtype="float64")
@@ -68,21 +75,41 @@ class Session:
         observers: Iterable[Observer] = (),
         seed: int = 0,
         registry: Registry | None = None,
+        in_place: bool = False,
+        threads: int | None = None,
+        memory_limit: int | str | None = None,
     ):
         self.registry = get_registry() if registry is None else registry
         self.graph = graph if mode is None else set_mode(graph, self.registry, mode=mode)
         self.parameters: Arrays = dict(graph.initializers)
         self.observers = tuple(observers)
         self.seed, self.step, self.worker = seed, 0, 0
+        if threads is not None and threads < 1:
+            raise InputError(f"threads is a whole number of at least 1, not {threads}")
+        self.threads = threads
+        self.memory_limit = None if memory_limit is None else parse_bytes(memory_limit)
+        self._weights = _Weights() if in_place else None
+        if self._weights is not None:
+            self._weights.writable(graph.state_updates, self.parameters)
+        self._memory = Memory()
         self._graphs: dict[Any, Any] = {}
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
 
-    def run(self, inputs: Mapping[str, Any] | None = None, outputs: Sequence[str] | None = None) -> Arrays:
+    def run(
+        self,
+        inputs: Mapping[str, Any] | None = None,
+        outputs: Sequence[str] | None = None,
+        *,
+        before_update: BeforeUpdate | None = None,
+    ) -> Arrays:
         """Runs the graph forward.
 
         Args:
             inputs: input name to array (or number, or nested list) of the declared type.
             outputs: names of the values wanted (default: the graph's outputs); any value may be named.
+            before_update: called when all is computed but what is written over weights: with a function that reads a
+                value by name (None if it is not held any more), and the names of these weights. If it raises, the
+                session is as before.
 
         Returns:
             Value name to array, in the order asked for.
@@ -92,9 +119,10 @@ class Session:
             ExecutionError: an op failed; the message shows the node.
         """
         if outputs is None:
-            return self._run(("run",), self.graph, self._feeds(("run",), inputs))
+            return self._run(("run",), self.graph, self._feeds(("run",), inputs), before_update=before_update)
         key = ("run", _names(outputs))
-        return self._run(key, self._derived(key, lambda: self._fetching(key[1])), self._feeds(key, inputs))
+        graph = self._derived(key, lambda: self._fetching(key[1]))
+        return self._run(key, graph, self._feeds(key, inputs), before_update=before_update)
 
     def value_and_grad(
         self, inputs: Mapping[str, Any] | None = None, of: str | None = None, wrt: Sequence[str] | None = None
@@ -115,6 +143,8 @@ class Session:
             InputError: as for `run`; or the value has more than one element, or ``wrt`` cannot be differentiated.
             NotDifferentiableError: an op on the way has no rule.
         """
+        from graphrt.autodiff import reverse
+
         of = self._only_output() if of is None else of
         names = self.trainable() if wrt is None else _names(wrt)
         key = ("grad", of, names)
@@ -145,6 +175,9 @@ class Session:
             cotangent zero. The pullback may be called many times; it is about the inputs and the weights of
             this run, whatever has become of them since.
         """
+        from graphrt.autodiff import reverse
+        from graphrt.autodiff.linearize import split_at
+
         names = self.trainable() if wrt is None else _names(wrt)
         values = self._float_outputs() if of is None else _names(of)
         key = ("vjp", values, names)
@@ -188,6 +221,8 @@ class Session:
         self, feeds: Arrays, tangents: Mapping[str, Any], values: tuple[str, ...], at: _Moment | None = None
     ) -> tuple[Arrays, Arrays]:
         """What `jvp` returns."""
+        from graphrt.autodiff import forward
+
         wrt = tuple(tangents)
         key = ("jvp", values, wrt)
         joint = self._derived(key, lambda: forward(self.graph, self.registry, values, wrt))
@@ -248,6 +283,8 @@ class Session:
         Returns:
             The gradient, and the Hessian times the vector, each by name.
         """
+        from graphrt.autodiff import forward, reverse
+
         of, vector = self._only_output() if of is None else of, vector or {}
         wrt = tuple(vector)
         key = ("hvp", of, wrt)
@@ -268,12 +305,19 @@ class Session:
 
     def trainable(self) -> tuple[str, ...]:
         """The default of ``wrt``: see `graphrt.trainability.trainable_parameters`."""
+        from graphrt.trainability import trainable_parameters
+
         names: tuple[str, ...] = self._derived("trainable", lambda: trainable_parameters(self.graph, self.registry))
         return names
 
     def plan(self, inputs: Mapping[str, Any] | None = None) -> Plan:
         """The plan that `run` would walk for these inputs."""
         return self._plan(("run",), self.graph, check_feeds(self.graph, inputs or {}))
+
+    @property
+    def last_plan(self) -> Plan | None:
+        """The plan that the last run walked."""
+        return next(reversed(self._plans.values()), None)
 
     def execution_order(self) -> list[int]:
         """Positions of the graph's nodes in an order of execution."""
@@ -285,15 +329,30 @@ class Session:
     def _feeds(self, key: Any, inputs: Mapping[str, Any] | None) -> Arrays:
         """The inputs, checked; what has the signature of an earlier run is known to be right."""
         given = inputs or {}
-        if (key, signature(given)) in self._plans and all(type(x) is np.ndarray for x in given.values()):
+        if (key, signature(given), bool(self.observers)) in self._plans and all(
+            type(x) is np.ndarray for x in given.values()
+        ):
             return dict(given)
         return check_feeds(self.graph, given)
 
     def _now(self) -> _Moment:
         return _Moment(self.step, dict(self.parameters))
 
-    def _run(
-        self, key: Any, graph: Graph, feeds: Arrays, at: _Moment | None = None, outer: Inferred | None = None
+    def _run(self, *what: Any, **options: Any) -> Arrays:
+        """`_run_here`, on so many threads as there may be."""
+        if self.threads is None:
+            return self._run_here(*what, **options)
+        with limit_threads(self.threads):
+            return self._run_here(*what, **options)
+
+    def _run_here(
+        self,
+        key: Any,
+        graph: Graph,
+        feeds: Arrays,
+        at: _Moment | None = None,
+        outer: Inferred | None = None,
+        before_update: BeforeUpdate | None = None,
     ) -> Arrays:
         """Runs a graph made from the session's own.
 
@@ -302,20 +361,42 @@ class Session:
         """
         plan = self._plan(key, graph, feeds, outer)
         now = at or _Moment(self.step, self.parameters)
-        context = RunContext(self.seed, now.step, self.worker, watch_with(self.observers))
+        watch = watch_with(self.observers)
+        context = RunContext(self.seed, now.step, self.worker, watch, (), self._memory, before_update)
+        weights = None
+        if plan.overwritten and self._weights is not None:
+            weights = self._weights.writable(plan.overwritten, self.parameters)
         given = {n: _lent(feeds[n] if n in feeds else now.weights[n]) for n in plan.feeds}
-        slots = execute(plan, given, context)
+        slots = execute(plan, given, context, weights)
         taken: set[int] = set()
         if at is None:
             self.step += 1
             self.parameters.update((n, _frozen(_owned(slots[slot], taken))) for n, slot in plan.updates.items())
+            if self._weights is not None:
+                self._weights.release(plan.updates)
+            if weights is not None:
+                self.parameters.update((n, _lent(a)) for n, a in weights.items())
         return {name: _owned(slots[slot], taken) for name, slot in plan.fetches.items()}
 
     def _plan(self, key: Any, graph: Graph, feeds: Arrays, outer: Inferred | None = None) -> Plan:
-        signed = (key, signature(feeds))
+        signed = (key, signature(feeds), bool(self.observers))
         plan = self._plans.get(signed)
         if plan is None:
-            plan = self._plans[signed] = make_plan(graph, self.registry, inputs=types_of(graph, feeds), outer=outer)
+            overwrite = self._weights is not None and outer is None
+            make = partial(
+                make_plan,
+                registry=self.registry,
+                inputs=types_of(graph, feeds),
+                outer=outer,
+                overwrite=overwrite,
+                observed=bool(self.observers),
+            )
+            plan = make(graph)
+            if self.memory_limit is not None:
+                from graphrt.runtime.recomputation import within_limit  # few need it
+
+                plan = within_limit(plan, self.memory_limit, make)
+            self._plans[signed] = plan
             if len(self._plans) > PLANS:
                 self._plans.popitem(last=False)
         else:
@@ -351,6 +432,27 @@ class _Moment:
 
     step: int
     weights: Mapping[str, Any]
+
+
+class _Weights:
+    """The arrays of weights that a session overwrites: its own copies."""
+
+    def __init__(self) -> None:
+        self._own: Arrays = {}
+
+    def writable(self, names: Iterable[str], parameters: Arrays) -> Arrays:
+        """The arrays that hold these parameters now; one that is not the session's own is replaced by a copy."""
+        for name in names:
+            held, own = parameters[name], self._own.get(name)
+            if own is None or held.base is not own:
+                own = self._own[name] = np.array(held, order="C")
+                parameters[name] = _lent(own)
+        return {name: self._own[name] for name in names}
+
+    def release(self, names: Iterable[str]) -> None:
+        """Forgets the arrays of parameters that live elsewhere now."""
+        for name in names:
+            self._own.pop(name, None)
 
 
 def _names(given: Sequence[str]) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ shares intermediates, and of the symbolic derivative written out in full.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from graphrt.autodiff.reverse import differentiable_inputs
 from graphrt.errors import GraphrtError, InputError
 from graphrt.ir import Graph, Node
 from graphrt.op import Op, like
+from graphrt.records import dataclass
 from graphrt.registry import Registry
 from graphrt.runtime.observers import Recorder
 from graphrt.runtime.session import Session

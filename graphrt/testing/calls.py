@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from graphrt.op import Example, Op, like
+from graphrt.records import dataclass, field
 from graphrt.testing.errors import OpCheckError
 from graphrt.testing.trees import describe, map_leaves
 

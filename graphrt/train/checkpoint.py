@@ -10,7 +10,6 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from graphrt.errors import FormatError, InputError
 from graphrt.format import from_json, load, save, to_json
 from graphrt.ir import Graph
 from graphrt.op import Array
+from graphrt.records import dataclass
 from graphrt.registry import Registry
 from graphrt.train.objective import Objective
 from graphrt.train.setup import Setup

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
 
@@ -14,6 +13,7 @@ from graphrt.errors import InputError
 from graphrt.inference import Inferred, infer
 from graphrt.ir import Graph, NameScope, Value
 from graphrt.ir.builder import BuilderValue, GraphBuilder
+from graphrt.records import dataclass
 from graphrt.registry import Registry
 from graphrt.types import DTYPES, TensorType, ValueType, dtype_name
 

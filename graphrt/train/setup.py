@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from graphrt.errors import InputError
 from graphrt.ir import Graph
 from graphrt.op import Array
 from graphrt.passes.mode import set_mode
+from graphrt.records import dataclass
 from graphrt.registry import Registry
 from graphrt.train.feeding import Feeder, batch_length
 from graphrt.train.metrics import MetricTotals
@@ -53,6 +54,21 @@ class Setup:
     def judged(self) -> str | None:
         """The input that metrics compare the prediction to."""
         return self.step.target or self.target
+
+    def without_weights(self) -> Setup:
+        """The same, without the memory of the arrays that training replaces: zeros of their type stand in for them."""
+        names = set(self.step.graph.state_updates)
+
+        def emptied(graph: Graph) -> Graph:
+            arrays = graph.initializers.items()
+            return graph.replace(initializers={k: _stand_in(a) if k in names else a for k, a in arrays})
+
+        return replace(
+            self,
+            model=emptied(self.model),
+            step=replace(self.step, graph=emptied(self.step.graph)),
+            evaluation=replace(self.evaluation, graph=emptied(self.evaluation.graph)),
+        )
 
     def count(
         self, totals: MetricTotals, out: Mapping[str, Array], feeds: Mapping[str, Array], evaluating: bool = False
@@ -118,6 +134,11 @@ def make_setup(
     if found and (step.prediction is None or setup.judged is None):
         raise InputError("metrics need a prediction and targets: name them with output= and target=")
     return setup
+
+
+def _stand_in(a: Array) -> Array:
+    """Zeros in the place of floats, which no plan looks at; whole numbers and the like may be sizes, and stay."""
+    return np.broadcast_to(np.zeros((), a.dtype), a.shape) if a.dtype.kind in "fcV" else a
 
 
 def _optimizer(registry: Registry, given: Optimizer | OptimizerDefinition | str) -> Optimizer:

@@ -7,7 +7,6 @@ it keeps the current weights in ``session.parameters``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from graphrt.errors import InputError
 from graphrt.ir import Graph, NameScope, Node, Value
 from graphrt.ir.dag import needed_for
 from graphrt.passes.mode import set_mode
+from graphrt.records import dataclass
 from graphrt.registry import Registry
 from graphrt.train.objective import CODES, LossLike, Objective, Penalties, make_objective, trainable_parameters
 from graphrt.types import TensorType, dtype_name, numpy_dtype

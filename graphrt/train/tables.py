@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from graphrt.errors import DataError
 from graphrt.op import Array
+from graphrt.records import dataclass
 from graphrt.types import numpy_dtype
 
 Column = str | int

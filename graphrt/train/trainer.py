@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from graphrt.ir import Graph
 from graphrt.manager import get_registry
 from graphrt.op import Array
 from graphrt.registry import Registry
+from graphrt.runtime.interpreter import Plan
 from graphrt.runtime.observers import Observer
 from graphrt.runtime.session import Session
 from graphrt.train.callbacks import EarlyStopping, Watchers
@@ -26,6 +27,9 @@ from graphrt.train.objective import LossLike, Penalties
 from graphrt.train.progress import SilentProgress, make_progress
 from graphrt.train.runner import StepRunner
 from graphrt.train.setup import Setup, make_setup
+
+if TYPE_CHECKING:
+    from graphrt.runtime.recomputation import Recomputation
 
 Arrays = dict[str, Array]
 Feeds = Mapping[str, Array]
@@ -53,13 +57,17 @@ class Trainer:
             with its own loss: the input that metrics compare the prediction to.
         observers: watch each node of each step, see `graphrt.runtime.observers`.
         registry: where everything is looked up (default: what is installed).
+        memory_limit: the most bytes, or text such as ``"64 MB"``, that a step may take at once beside batch, weights
+            and optimizer state; where it takes more, its backward part computes values again instead of keeping them.
+            Training is the same to the bit. What it costs is in `recomputation`.
 
     Attributes:
         history: the figures of every epoch so far.
         epoch: how many epochs are done.
 
     Raises:
-        InputError: a pattern matches nothing, the prediction cannot be told, an option is out of range.
+        InputError: a pattern matches nothing, the prediction cannot be told, an option is out of range. From a step: it
+            cannot be kept within the limit of memory.
         PluginError: there is no loss, metric or optimizer of that name.
         NotDifferentiableError: an op between a trained parameter and the loss has no derivative.
     """
@@ -82,6 +90,7 @@ class Trainer:
         target: str | None = None,
         observers: Iterable[Observer] = (),
         registry: Registry | None = None,
+        memory_limit: int | str | None = None,
     ):
         registry = get_registry() if registry is None else registry
         penalties = Penalties(l1, l2, None if penalized is None else tuple(penalized))
@@ -99,11 +108,19 @@ class Trainer:
             loss_output=loss_output,
             target=target,
         )
-        self._begin(setup, registry, observers, Progress())
+        self._begin(setup, registry, observers, Progress(), memory_limit)
 
-    def _begin(self, setup: Setup, registry: Registry, observers: Iterable[Observer], at: Progress) -> None:
-        self._setup, self._registry = setup, registry
-        self._runner = StepRunner(setup, registry, observers, at.step, at.rate_scale)
+    def _begin(
+        self,
+        setup: Setup,
+        registry: Registry,
+        observers: Iterable[Observer],
+        at: Progress,
+        memory_limit: int | str | None,
+    ) -> None:
+        self._runner = StepRunner(setup, registry, observers, at.step, at.rate_scale, memory_limit)
+        self._setup = setup = setup.without_weights()
+        self._registry = registry
         self._evaluation = Session(setup.evaluation.graph, seed=setup.seed, registry=registry)
         self._prediction: Session | None = None
         self._feeder = setup.feeder()
@@ -132,6 +149,16 @@ class Trainer:
     def learning_rate(self) -> float:
         """The learning rate of the next step."""
         return self._runner.learning_rate
+
+    @property
+    def recomputation(self) -> Recomputation | None:
+        """What it cost to keep the last step within the limit of memory; None where it cost nothing."""
+        plan = self._runner.session.last_plan
+        return None if plan is None else plan.recomputation
+
+    def plan(self, batch: Mapping[str, Any]) -> Plan:
+        """The plan of a step on such a mini-batch: printing it shows what is done, and where every value lives."""
+        return self._runner.plan(self._feeder.arrays(batch))
 
     @property
     def rate_scale(self) -> float:
@@ -338,13 +365,18 @@ class Trainer:
 
     @classmethod
     def resume(
-        cls, path: str | os.PathLike[str], *, observers: Iterable[Observer] = (), registry: Registry | None = None
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        observers: Iterable[Observer] = (),
+        registry: Registry | None = None,
+        memory_limit: int | str | None = None,
     ) -> Trainer:
         """A trainer that goes on where a checkpoint was saved, bit for bit: same weights, state, order and draws.
 
         Args:
             path: what `save_checkpoint` wrote.
-            observers, registry: as for the constructor.
+            observers, registry, memory_limit: as for the constructor.
 
         Raises:
             FormatError: the file is not a checkpoint, or damaged.
@@ -353,7 +385,7 @@ class Trainer:
         registry = get_registry() if registry is None else registry
         setup, at = read_checkpoint(path, registry)
         trainer = cls.__new__(cls)
-        trainer._begin(setup, registry, observers, at)
+        trainer._begin(setup, registry, observers, at, memory_limit)
         return trainer
 
 

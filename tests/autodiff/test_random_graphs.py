@@ -142,6 +142,8 @@ def test_invariants_of_plans_of_random_graphs(drawn):
     session.run(drawn.at)
     for plan in session._plans.values():
         ready = {ABSENT, CONTEXT_SLOT, *plan.feeds.values()} | {i for i, x in enumerate(plan.slots) if x is not None}
+        lasting = {b.slot for b in plan.buffers} | {slot for step in plan.steps for slot, *_ in step.fresh}
+        ready |= lasting
         gone, kept = set(), {*plan.fetches.values(), *plan.updates.values()}
         for step in plan.steps:
             assert set(step.inputs) <= ready - gone, "every value is made before it is read, and read before it goes"
@@ -149,7 +151,8 @@ def test_invariants_of_plans_of_random_graphs(drawn):
             assert not gone & set(step.release), "released once"
             gone |= set(step.release)
             assert not kept & gone, "what is fetched stays"
-        made = {s for step in plan.steps for s in (step.output, *step.outputs) if s >= 0}
+        made = {s for step in plan.steps for s in (step.output, *step.outputs) if s > 0}
+        made -= {b.slot for b in plan.buffers} | set(plan.preparation.made if plan.preparation else ())
         assert made == gone | (made & kept), "nothing else stays"
         slots = execute(plan, {n: drawn.at.get(n, drawn.weights) for n in plan.feeds}, RunContext())
         assert {i for i in made if slots[i] is not None} == made & kept

@@ -9,10 +9,10 @@ from importlib.metadata import EntryPoint
 import numpy as np
 import pytest
 
-from graphrt.cli.blas import kernel_warnings
 from graphrt.cli.output import plain, table
 from graphrt.cli.verbs.plugins import describe
 from graphrt.manager import Manager, get_registry
+from graphrt.runtime.blas import kernel_warnings
 
 
 def test_ops(cli):

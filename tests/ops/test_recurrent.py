@@ -14,6 +14,7 @@ from graphrt.runtime.session import Session
 F = "float64"
 T, N, W, H = 4, 3, 3, 2
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
+OUTPUTS = {"RNN": 2, "GRU": 2, "LSTM": 3}
 OPS = {"RNN": recurrent.rnn, "GRU": recurrent.gru, "LSTM": recurrent.lstm}
 
 
@@ -112,7 +113,7 @@ def layer_graph(kind, arrays, attributes, lens=None):
     v = {k: b.input(k, F, a.shape) for k, a in arrays.items()}
     v["sequence_lens"] = None if lens is None else b.constant(np.array(lens, np.int32))
     names = [p.name for p in OPS[kind].inputs]
-    outs = b.op(kind, *(v.get(n) for n in names), outputs=len(OPS[kind].outputs), hidden_size=H, **attributes)
+    outs = b.op(kind, *(v.get(n) for n in names), outputs=OUTPUTS[kind], hidden_size=H, **attributes)
     b.output(total(b, outs, OPS[kind](*(arrays.get(n) for n in names), **attributes)), "f")
     return b.build()
 
@@ -146,7 +147,7 @@ def unrolled_graph(kind, arrays, attributes):
         ys.append(b.Concat(*(made[t] for t in range(T)), axis=0))
         hs.append(b.Unsqueeze(h, b.constant(np.array([0]))))
         cs.append(b.Unsqueeze(c, b.constant(np.array([0]))))
-    outs = [b.Concat(*ys, axis=1), b.Concat(*hs, axis=0), b.Concat(*cs, axis=0)][: len(OPS[kind].outputs)]
+    outs = [b.Concat(*ys, axis=1), b.Concat(*hs, axis=0), b.Concat(*cs, axis=0)][: OUTPUTS[kind]]
     names = [p.name for p in OPS[kind].inputs]
     b.output(total(b, outs, OPS[kind](*(arrays.get(n) for n in names), **attributes)), "f")
     return b.build()

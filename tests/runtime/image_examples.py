@@ -25,6 +25,11 @@ CONVOLUTIONS: tuple[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]], ...
     ((3, 10, 9, 12), (10, 1, 3, 3), {"group": 10, "pads": (1, 1, 1, 1)}),
     ((2, 40, 17, 30), (40, 1, 5, 3), {"group": 40, "pads": (2, 0, 1, 2), "strides": (2, 3), "dilations": (2, 1)}),
     ((2, 6, 9, 8), (12, 1, 3, 3), {"group": 6, "pads": (1, 1, 1, 1)}),
+    ((5, 6, 7, 8), (6, 1, 3, 3), {"group": 6, "pads": (1, 1, 1, 1)}),
+    ((5, 6, 8, 7), (6, 1, 3, 2), {"group": 6, "pads": (0, 1, 2, 1), "strides": (2, 1), "dilations": (1, 2)}),
+    ((1, 5, 4, 4), (5, 1, 3, 3), {"group": 5, "pads": (1, 1, 1, 1)}),
+    ((2, 5, 9, 16), (5, 1, 3, 3), {"group": 5, "pads": (4, 1, 3, 4)}),
+    ((2, 3, 20, 150), (3, 1, 3, 3), {"group": 3, "pads": (1, 1, 1, 1)}),
     ((3, 24, 7, 5), (10, 24, 1, 1), {}),
     ((3, 24, 7, 6), (12, 12, 1, 1), {"group": 2, "strides": (2, 3)}),
     ((3, 6, 7, 6), (5, 6, 1, 1), {"pads": (1, 0, 2, 1)}),
@@ -33,6 +38,20 @@ CONVOLUTIONS: tuple[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]], ...
     ((3, 16, 9), (4, 16, 1), {}),
 )
 """Shapes of x and w, attributes."""
+
+TRANSPOSED: tuple[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]], ...] = (
+    ((3, 5, 6, 7), (5, 4, 2, 2), {"strides": (2, 2)}),
+    ((2, 5, 6, 7), (5, 4, 2, 3), {"strides": (2, 3), "output_padding": (1, 0)}),
+    ((2, 6, 5, 4), (6, 3, 3, 3), {"strides": (2, 2), "pads": (1, 1, 1, 1), "group": 2}),
+    ((2, 6, 5, 4), (6, 1, 3, 3), {"strides": (2, 1), "pads": (1, 1, 1, 1), "group": 6}),
+    ((2, 18, 9, 8), (18, 17, 3, 3), {"pads": (1, 1, 1, 1)}),
+    ((2, 4, 5, 4), (4, 3, 3, 2), {"dilations": (2, 1), "strides": (1, 2), "auto_pad": "SAME_UPPER"}),
+    ((2, 4, 5, 5), (4, 3, 1, 1), {}),
+    ((2, 4, 5, 5), (4, 3, 3, 3), {"strides": (2, 2), "output_shape": (10, 11)}),
+    ((3, 4, 9), (4, 5, 4), {"strides": (4,)}),
+    ((3, 4, 9), (4, 5, 3), {"strides": (2,), "pads": (1, 0)}),
+)
+"""Shapes of x and w of transposed convolutions, attributes."""
 
 POOLS: tuple[tuple[tuple[int, ...], dict[str, Any]], ...] = (
     ((3, 4, 8, 12), {"kernel_shape": (2, 2), "strides": (2, 2)}),
@@ -68,6 +87,10 @@ def examples(op_type: str, rng: np.random.Generator) -> Iterator[Example]:
     if base == "Conv":
         for i, (x_shape, w_shape, attributes) in enumerate((*CONVOLUTIONS, *_random_convolutions(rng, 12))):
             b = (rng.normal(size=w_shape[0]),) if i % 2 else ()
+            yield Example((rng.normal(size=x_shape), rng.normal(size=w_shape), *b), attributes)
+    if base == "ConvTranspose":
+        for i, (x_shape, w_shape, attributes) in enumerate(TRANSPOSED):
+            b = (rng.normal(size=w_shape[1] * attributes.get("group", 1)),) if i % 2 else ()
             yield Example((rng.normal(size=x_shape), rng.normal(size=w_shape), *b), attributes)
     if base in ("MaxPool", "AveragePool", "GlobalAveragePool"):
         for shape, attributes in POOLS:

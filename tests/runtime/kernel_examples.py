@@ -29,8 +29,8 @@ def examples(op_type, rng):
         yield from _reduction(rng)
     if op == "Attention":
         yield from _attention(rng)
-    if op in ("GRU", "LSTM"):
-        yield from _recurrent(3 if op == "GRU" else 4, rng)
+    if op in ("RNN", "GRU", "LSTM"):
+        yield from _recurrent(op, rng)
 
 
 def _shape(rng, rank, most=9):
@@ -92,20 +92,24 @@ def _layer_normalization(op, rng):
         yield Example((x, rng.normal(size=inner)), {"axis": axis, "n_outputs": 1})
 
 
-def _recurrent(gates, rng):
-    for direction, layout, bias, states in [
-        ("forward", 0, 1, 0), ("forward", 0, 0, 1), ("reverse", 0, 1, 1), ("bidirectional", 0, 1, 1),
-        ("forward", 1, 1, 1), ("bidirectional", 1, 0, 0), ("reverse", 1, 1, 0),
+def _recurrent(op, rng):
+    gates, states = {"RNN": (1, 1), "GRU": (3, 1), "LSTM": (4, 2)}[op]
+    for direction, layout, bias, starts, shape in [
+        ("forward", 0, 1, 0, None), ("forward", 0, 0, 1, None), ("reverse", 0, 1, 1, None),
+        ("bidirectional", 0, 1, 1, None), ("forward", 1, 1, 1, None), ("bidirectional", 1, 0, 0, None),
+        ("reverse", 1, 1, 0, None), ("bidirectional", 0, 1, 1, (7, 200, 3, 2)), ("reverse", 1, 1, 1, (6, 256, 2, 3)),
     ]:  # fmt: skip
-        for after in (0, 1) if gates == 3 else (0,):
-            t, n, i, h = _shape(rng, 4)
+        for after in (0, 1) if op == "GRU" else (0,):
+            t, n, i, h = shape or _shape(rng, 4)
             d = 2 if direction == "bidirectional" else 1
             state = (n, d, h) if layout else (d, n, h)
             inputs = [rng.normal(size=(n, t, i) if layout else (t, n, i)), rng.normal(size=(d, gates * h, i))]
             inputs += [rng.normal(size=(d, gates * h, h)), rng.normal(size=(d, 2 * gates * h)) if bias else None, None]
-            inputs += [rng.normal(size=state) if states else None for _ in range(gates - 2)]
-            flag = {"linear_before_reset": after} if gates == 3 else {}
-            yield Example(tuple(inputs), {"direction": direction, "layout": layout, **flag})
+            inputs += [rng.normal(size=state) if starts else None for _ in range(states)]
+            flag = {"linear_before_reset": after} if op == "GRU" else {}
+            for tape in (0, 1) if gates > 1 else (0,):
+                counted = {"n_outputs": 1 + states + tape} if gates > 1 else {}
+                yield Example(tuple(inputs), {"direction": direction, "layout": layout, **flag, **counted})
 
 
 def _attention(rng):

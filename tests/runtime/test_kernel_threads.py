@@ -1,54 +1,181 @@
-"""Kernels give the same whether one thread or several work on them, and however small their blocks are."""
+"""Kernels give the same on one thread and on several, and however small their blocks are."""
 
 from __future__ import annotations
 
+import os
+import threading
 import warnings
 
 import numpy as np
 import pytest
 
+from graphrt.ops._windows import window
 from graphrt.runtime.kernels import (
     _correlation_columns,
     _correlation_depthwise,
-    _correlation_rows,
+    _correlation_points,
+    _correlation_tiles,
     _threads,
     convolution,
     normalization,
     pooling,
 )
+from graphrt.runtime.kernels._correlation import Correlation
 from graphrt.testing import check_kernel
 from tests.runtime.image_examples import examples
 
 KERNELS = (*convolution.KERNELS, *pooling.KERNELS, *normalization.KERNELS)
+MODULES = (
+    _correlation_columns, _correlation_depthwise, _correlation_points, _correlation_tiles, normalization, pooling,
+)  # fmt: skip
+SMALL = {
+    "AREA": 900, "LEAST": 9, "CHUNK": 3000, "CHUNK_BACK": 3000, "ROW": 40, "LIMIT": 900, "PIECE": 500, "BLOCK": 300,
+    "STEP": 4, "PLACES": 4,
+}  # fmt: skip
+
+
+def use_threads(monkeypatch, count):
+    """As many threads as that, and worth it for the least work."""
+    monkeypatch.setattr(_threads._blas, "most", lambda: count)
+    monkeypatch.setattr(_threads, "LEAST", 1e-3)
 
 
 @pytest.fixture(params=[1, 3])
-def workers(request):
-    _threads.use_workers(request.param)
-    yield
-    _threads.use_workers(1)
+def threads(request, monkeypatch):
+    use_threads(monkeypatch, request.param)
+    return request.param
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=[k.name for k in KERNELS])
-def test_small_blocks(kernel, workers, monkeypatch):
-    sizes = {"ROW": 40, "LIMIT": 900, "TARGET": 40, "CHUNK": 3000, "PIECE": 500, "BLOCK": 300}
-    for module in (_correlation_rows, _correlation_columns, _correlation_depthwise, pooling, normalization):
-        for name in sizes.keys() & vars(module).keys():
-            monkeypatch.setattr(module, name, sizes[name])
+def test_small_blocks(kernel, threads, monkeypatch):
+    for module in (*MODULES, convolution):
+        for name in SMALL.keys() & vars(module).keys():
+            monkeypatch.setattr(module, name, SMALL[name])
     assert check_kernel(kernel, examples(kernel.op_type, np.random.default_rng(3))) > 0
 
 
-def test_threads_are_as_quiet_as_the_interpreter(workers):
-    def work(_, found):
-        return [np.float32(1) / x for x in found]
+def computed(routine, dtype, shape, *operands):
+    """What a routine makes of operands, in memory full of other things."""
+    result, *scratch = (np.full(s, np.nan, dtype) for s in (shape, *routine.scratch))
+    routine.fill(*operands, result, *scratch)
+    return result
 
+
+@pytest.mark.parametrize("module", [_correlation_tiles, _correlation_columns])
+def test_which_threads_do_the_parts_does_not_matter(module, monkeypatch):
+    use_threads(monkeypatch, 3)
+    rng = np.random.default_rng(4)
+    c = Correlation(7, 16, 16, 1, window((9, 8), (3, 3)), np.dtype(np.float32))
+    ct, x = (rng.normal(size=s).astype(c.dtype) for s in (c.y_shape, c.x_shape))
+    routine = module.w_adjoint(c)
+    assert routine.scratch[0][0] == 3
+    together = computed(routine, c.dtype, c.w_shape, ct, x, None)
+    with _threads.limit_threads(1):
+        alone = computed(routine, c.dtype, c.w_shape, ct, x, None)
+    np.testing.assert_array_equal(together, alone)
+
+
+def test_parts_are_done_in_order_of_the_parts(threads):
+    assert _threads.share(lambda i, part: (i, part), "abcde") == list(enumerate("abcde"))
+    assert _threads.share(lambda i, part: part, []) == []
+
+
+def test_parts_run_at_the_same_time(monkeypatch):
+    use_threads(monkeypatch, 3)
+    meeting = threading.Barrier(3, timeout=60)
+    _threads.share(lambda i, part: meeting.wait(), range(3))
+
+
+def test_within_a_part_others_run_one_after_the_other(threads):
+    def work(i, part):
+        return _threads.share(lambda j, inner: (part, inner), range(3))
+
+    assert _threads.share(work, range(3)) == [[(i, j) for j in range(3)] for i in range(3)]
+
+
+def test_several_callers_at_a_time(monkeypatch):
+    use_threads(monkeypatch, 3)
+    results = {}
+
+    def call(name):
+        results[name] = [_threads.share(lambda i, part: part * name, range(4)) for _ in range(50)]
+
+    callers = [threading.Thread(target=call, args=(name,)) for name in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert results == {name: [[name * i for i in range(4)]] * 50 for name in range(4)}
+
+
+@pytest.mark.parametrize("failing", range(3))
+def test_what_a_part_raises_is_raised_when_all_have_ended(failing, monkeypatch):
+    use_threads(monkeypatch, 3)
+    ended = []
+
+    def work(i, part):
+        if part == failing:
+            raise ValueError(f"part {part}")
+        ended.append(part)
+
+    with pytest.raises(ValueError, match=f"part {failing}"):
+        _threads.share(work, range(3))
+    assert sorted([*ended, failing]) == [0, 1, 2]
+    assert _threads.share(lambda i, part: part, range(3)) == [0, 1, 2]
+
+
+def test_threads_are_as_quiet_as_the_interpreter(threads):
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("error")
-        parts = _threads.share(work, [(None, [np.zeros(1, np.float32)] * 5)])
-    assert sum(map(len, parts)) == 5
+        parts = _threads.share(lambda i, x: np.float32(1) / x, np.zeros(5, np.float32))
+    assert np.isinf(parts).all()
 
 
-def test_blocks_of_one_key_stay_together(workers):
-    parts = _threads.share(lambda _, found: found, [(None, [0, 0, 0, 1, 1, 2, 2, 2, 2])], lambda block: block)
-    assert [x for part in parts for x in part] == [0, 0, 0, 1, 1, 2, 2, 2, 2]
-    assert len({x for part in parts for x in set(part)}) == sum(len(set(part)) for part in parts)
+def test_the_blas_has_one_thread_while_parts_run_and_as_many_as_before_afterwards():
+    get, _ = _threads._openblas()
+    before = get()
+    assert _threads.share(lambda i, part: get(), range(2)) == [1, 1]
+    with _threads.limit_threads(1):
+        assert get() == _threads.thread_count() == 1
+        with _threads.limit_threads(5):
+            assert _threads.thread_count() == 1
+    assert get() == before == _threads.thread_count()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_process_has_workers_of_its_own(monkeypatch):
+    use_threads(monkeypatch, 3)
+    _threads.share(lambda i, part: part, range(3))
+    reader, writer = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # there are threads, as is meant
+        child = os.fork()
+    if child == 0:
+        os.write(writer, bytes(_threads.share(lambda i, part: part, range(3))))
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(reader, 3) == bytes(range(3))
+
+
+def test_divided_items_are_all_there_in_order_and_about_equally_many(threads):
+    for count in range(12):
+        runs = _threads.divide(range(count))
+        assert [x for run in runs for x in run] == list(range(count))
+        assert all(runs) and len(runs) == min(threads, count)
+        assert not runs or max(map(len, runs)) - min(map(len, runs)) <= 1
+
+
+def test_items_of_one_key_stay_together(threads):
+    runs = _threads.divide([0, 0, 0, 1, 1, 2, 2, 2, 2], key=lambda item: item)
+    assert [x for run in runs for x in run] == [0, 0, 0, 1, 1, 2, 2, 2, 2]
+    assert sum(len(set(run)) for run in runs) == 3
+    assert len(runs) == threads
+
+
+@pytest.mark.parametrize("shapes", [((70, 80), (80, 90)), ((90, 80), (80, 70)), ((65, 66), (66, 67)), ((3, 4), (4, 5))])
+def test_a_shared_product(shapes, threads):
+    a, b = (np.random.default_rng(5).normal(size=s) for s in shapes)
+    for left, right in ((a, b), (np.asfortranarray(a), np.asfortranarray(b))):
+        out = np.full((a.shape[0], b.shape[1]), np.nan)
+        _threads.matmul(left, right, out)
+        np.testing.assert_allclose(out, np.einsum("ij,jk->ik", a, b), rtol=1e-12, atol=1e-12)

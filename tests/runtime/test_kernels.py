@@ -9,6 +9,7 @@ from graphrt.definitions import Kernel
 from graphrt.manager import get_registry
 from graphrt.op import Example
 from graphrt.testing import KernelCheckError, check_kernel
+from tests.runtime.array_examples import examples as array_examples
 from tests.runtime.image_examples import examples as image_examples
 from tests.runtime.kernel_examples import examples
 
@@ -20,6 +21,7 @@ def more_examples(op_type):
     rng = np.random.default_rng(1)
     yield from examples(op_type, rng)
     yield from image_examples(op_type, rng)
+    yield from array_examples(op_type, rng)
     if op_type.startswith(("SGD", "Adam")):
         w, g, m, v = (np.abs(rng.normal(size=(300, 200))) for _ in range(4))
         state = (m,) if op_type == "SGD" else (m, v)

@@ -7,11 +7,11 @@ import time
 import tracemalloc
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from graphrt.cli.blas import blas_facts
 from graphrt.cli.inputs import read_graph
 from graphrt.cli.machine import bandwidth_peak, sgemm_peak
 from graphrt.cli.output import print_json, size_text, table
@@ -20,6 +20,7 @@ from graphrt.cli.usage import UsageError
 from graphrt.definitions import Loss
 from graphrt.ir import Graph
 from graphrt.manager import get_registry
+from graphrt.runtime.blas import blas_facts
 from graphrt.runtime.profile import OpTime, Profiler, name_of
 from graphrt.runtime.session import Session
 from graphrt.train.trainer import Trainer
@@ -127,6 +128,19 @@ def _inference(graph: Graph, feeds: Arrays, profiler: Profiler) -> tuple[Callabl
 def _training(
     graph: Graph, feeds: Arrays, args: argparse.Namespace, profiler: Profiler
 ) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    trainer, batch = make_training(graph, feeds, args)
+    plain, watched = trainer(), trainer(observers=[profiler])
+    return lambda: plain.step(batch), lambda: watched.step(batch)
+
+
+def make_training(graph: Graph, feeds: Arrays, args: argparse.Namespace) -> tuple[Callable[..., Trainer], Arrays]:
+    """What makes a trainer, with further options, and a batch for it, with random targets.
+
+    Args:
+        graph: the model.
+        feeds: its inputs.
+        args: the verb's arguments: ``loss``, ``prediction``, ``optimizer``, ``seed``.
+    """
     args.metric = []
     choice = choose_objective(graph, args)
     registry = get_registry()
@@ -136,12 +150,7 @@ def _training(
     prediction = np.asarray(Session(graph, mode="infer").run(feeds, [of])[of])
     name = "target" if "target" not in feeds else "target_"
     batch = feeds | {name: _target(registry.get("losses", choice.loss), prediction, args.seed)}
-
-    def trainer(*observers: Any) -> Trainer:
-        return Trainer(graph, choice.loss, optimizer, output=of, target=name, observers=observers)
-
-    plain, watched = trainer(), trainer(profiler)
-    return lambda: plain.step(batch), lambda: watched.step(batch)
+    return partial(Trainer, graph, choice.loss, optimizer, output=of, target=name), batch
 
 
 def _target(loss: Loss, prediction: np.ndarray[Any, Any], seed: int) -> np.ndarray[Any, Any]:

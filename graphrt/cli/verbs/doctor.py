@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from graphrt import __version__
-from graphrt.cli.blas import blas_facts
 from graphrt.cli.output import print_json
 from graphrt.manager import get_manager
+from graphrt.runtime.blas import blas_facts
 
 OPTIONAL = ("scikit-learn", "ml_dtypes", "matplotlib", "threadpoolctl", "onnx", "onnxruntime", "torch")
 """Packages that graphrt or its plug-ins use where they are installed."""

@@ -1,4 +1,4 @@
-"""``graphrt inspect``: what is in a model file. Needs none of the ops that the model uses."""
+"""``graphrt inspect``: what is in a model file. Only its ``--plan`` needs the ops that the model uses."""
 
 from __future__ import annotations
 
@@ -15,15 +15,32 @@ from graphrt.types import TensorType, is_differentiable
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
-    parser.epilog = "examples:\n  graphrt inspect model.grt\n  graphrt inspect model.onnx --json"
+    parser.epilog = (
+        "examples:\n  graphrt inspect model.grt\n  graphrt inspect model.onnx --json\n"
+        "  graphrt inspect model.grt --plan --batch 64\n"
+        "  graphrt inspect model.grt --plan --loss softmax_cross_entropy --batch 32 --memory-limit 64MB"
+    )
     parser.add_argument("model", metavar="FILE", help="a model file; - is standard input")
     parser.add_argument("--max-nodes", type=int, metavar="N", help="list at most N nodes")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--plan", action="store_true", help="show what a run does step by step, and what it takes")
+    plan = parser.add_argument_group("with --plan")
+    plan.add_argument("--input", action="append", default=[], metavar="NAME=SHAPE", help="such as x=8,3,224,224")
+    plan.add_argument("--batch", type=int, default=1, metavar="N", help="for dimensions without a number (default: 1)")
+    plan.add_argument("--train", action="store_true", help="the plan of a training step")
+    plan.add_argument("--loss", metavar="NAME", help="the same; without one: what fits the model's last op")
+    plan.add_argument("--prediction", metavar="NAME", help="the value that the loss judges")
+    plan.add_argument("--optimizer", default="Adam", metavar="NAME", help="default: Adam")
+    plan.add_argument("--memory-limit", metavar="SIZE", help="the most memory of a run beside weights: 64MB")
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the listing and the sizes."""
     graph = read_graph(args.model)
+    if args.plan:
+        from graphrt.cli.inspect_plan import show_plan  # needs the ops
+
+        return show_plan(graph, args)
     facts = describe(graph)
     if args.model != "-":
         facts["file_bytes"] = os.path.getsize(args.model)

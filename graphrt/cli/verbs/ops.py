@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import difflib
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 from graphrt.cli.output import plain, print_json, table
 from graphrt.cli.usage import UsageError
 from graphrt.definitions import OPTIMIZER_DOMAIN
+from graphrt.errors import UnknownOpError
 from graphrt.manager import get_registry
 from graphrt.op import Op
 from graphrt.registry import Registry
@@ -27,11 +29,16 @@ def run(args: argparse.Namespace) -> int:
     """Prints the table, or one op."""
     registry = get_registry()
     domain = "" if args.domain == "onnx" else args.domain
-    found = [o for o in registry.ops() if (o.domain == domain if domain is not None else o.domain != OPTIMIZER_DOMAIN)]
+    names = registry.op_names()
+    if domain is not None:
+        updates = [(OPTIMIZER_DOMAIN, name) for name in registry.table("optimizers")]
+        domains = sorted({d or "onnx" for d, _ in [*names, *updates]})
+        names = [name for name in [*names, *updates] if name[0] == domain]
     if args.name:
-        found = _named(args.name, found)
-    elif domain is not None and not found:
-        raise UsageError(f"no op of domain {args.domain!r}; domains: {', '.join(_domains(registry))}")
+        names = _named(args.name, names)
+    elif domain is not None and not names:
+        raise UsageError(f"no op of domain {args.domain!r}; domains: {', '.join(domains)}")
+    found = list(_ops(names, registry, skip_failing=not args.name))
     if args.json:
         print_json([describe(o, registry) for o in found])
     elif args.name:
@@ -62,18 +69,24 @@ def describe(o: Op, registry: Registry) -> dict[str, Any]:
     }
 
 
-def _named(name: str, found: list[Op]) -> list[Op]:
+def _named(name: str, names: list[tuple[str, str]]) -> list[tuple[str, str]]:
     wanted = name.lower()
-    named = [o for o in found if wanted in (o.op_type.lower(), o.qualified_name.lower())]
-    if not named:
-        names = {o.op_type.lower(): o.op_type for o in found}
-        near = [names[n] for n in difflib.get_close_matches(wanted, names)]
+    found = [(d, op_type) for d, op_type in names if wanted in (op_type.lower(), f"{d}::{op_type}".lower())]
+    if not found:
+        lowered = {op_type.lower(): op_type for _, op_type in names}
+        near = [lowered[n] for n in difflib.get_close_matches(wanted, lowered)]
         raise UsageError(f"no op {name!r}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
-    return named
+    return found
 
 
-def _domains(registry: Registry) -> list[str]:
-    return sorted({o.domain or "onnx" for o in registry.ops()})
+def _ops(names: list[tuple[str, str]], registry: Registry, skip_failing: bool) -> Iterator[Op]:
+    """Every version of these ops; those whose plug-in fails are left out, or an error."""
+    for domain, op_type in names:
+        try:
+            yield from registry.versions(op_type, domain)
+        except UnknownOpError:
+            if not skip_failing:
+                raise
 
 
 def _differentiable(o: Op) -> list[str]:

@@ -7,6 +7,7 @@ import inspect
 import os
 import sys
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 from graphrt.cli.inputs import read_graph
@@ -45,6 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--l1", type=float, default=0.0, metavar="C", help="adds C sum(|w|) to the loss")
     parser.add_argument("--l2", type=float, default=0.0, metavar="C", help="adds C/2 sum(w^2) to the loss")
     parser.add_argument("--clip-norm", type=float, metavar="C", help="the most the gradient's norm may be")
+    parser.add_argument("--memory-limit", metavar="SIZE", help="the most memory of a step beside weights: 64MB")
     parser.add_argument("--early-stopping", type=int, metavar="N", help="stop after N epochs without improvement")
     parser.add_argument("--trainable", action="append", metavar="PATTERN", help="weights; * for any, ! excludes")
     parser.add_argument("--out", metavar="FILE", help="where to save the trained model")
@@ -77,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
         output=choice.output,
         target=target,
         observers=[profiler] if args.profile else [],
+        memory_limit=args.memory_limit,
     )
     if choice.note:
         print(choice.note, file=sys.stderr)
@@ -93,14 +96,19 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.profile:
         save_trace(args.profile, profiler)
+    memory = trainer.recomputation
     figures = {name: trainer.evaluate(part) for name, part in parts.items()}
     if args.out:
         save(trainer.graph(), args.out)
     result: dict[str, Any] = {"history": list(history), "stopped": history.stopped, **figures, "out": args.out}
+    if args.memory_limit:
+        result["memory"] = None if memory is None else asdict(memory)
     if args.json:
         print_json(result)
     else:
         _print(result, None if shown else history.table(), parts)
+        if args.memory_limit:
+            print(memory or "memory: a step stays within the limit as it is")
     return 0
 
 

@@ -1,24 +1,36 @@
 """The built-in kernels, one file per family. Each does what the op's own function does, faster, where it serves.
 
 A kernel is made for one node when its plan is made (`graphrt.definitions.Kernel`): shapes, dtypes and attributes are
-known then, so the function that runs decides nothing. Every kernel is tested against its op's own function.
+known then, so the function that runs decides nothing. Every kernel is tested against its op's own function. A family is
+imported when a plan first has one of its ops.
 """
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterator
+from graphrt.definitions import KernelModule
 
-from graphrt.definitions import Kernel
+FAMILIES = {
+    "attention": "Attention",
+    "conv_transpose": "ConvTranspose",
+    "convolution": "Conv",
+    "elementwise": "Add Sub Mul Div Neg Abs Reciprocal Sqrt Exp Log Sin Cos Tanh Relu Sigmoid Erf Gelu",
+    "joining": "Concat Gather",
+    "layer_normalization": "LayerNormalization RMSNormalization",
+    "losses": "SoftmaxCrossEntropyLoss",
+    "matmul": "MatMul",
+    "normalization": "BatchNormalization",
+    "optimizers": "graphrt.optim::SGD graphrt.optim::Adam graphrt.optim::AdamW",
+    "pointwise": "Clip HardSigmoid HardSwish Swish LeakyRelu Pow Where",
+    "pooling": "MaxPool AveragePool GlobalAveragePool",
+    "products": "Gemm",
+    "recurrent": "LSTM GRU RNN",
+    "reduction": "ReduceSum ReduceMean",
+    "softmax": "Softmax LogSoftmax",
+    "views": "Reshape Flatten Squeeze Unsqueeze Transpose Split",
+}
+"""The modules of this folder that define kernels, each in its tuple ``KERNELS``, and the ops these are for."""
 
-FAMILIES = (
-    "attention", "convolution", "elementwise", "layer_normalization", "losses", "matmul",
-    "normalization", "optimizers", "pooling", "products", "recurrent", "reduction", "softmax",
-)  # fmt: skip
-"""The modules of this folder that define kernels, each in its tuple ``KERNELS``."""
 
-
-def builtin_kernels() -> Iterator[Kernel]:
+def builtin_kernels() -> tuple[KernelModule, ...]:
     """Every built-in kernel."""
-    for family in FAMILIES:
-        yield from importlib.import_module(f"graphrt.runtime.kernels.{family}").KERNELS
+    return tuple(KernelModule(f"{__name__}.{family}", ops) for family, ops in FAMILIES.items())

@@ -8,47 +8,73 @@ from typing import Any
 
 import numpy as np
 
+from graphrt.definitions import Into, KernelSite
 from graphrt.op import Array
+from graphrt.runtime.kernels._threads import divide, share, thread_count
 
 Function = Callable[..., Any]
 BLOCK = 7 << 14
 """Bytes of one array's piece: half a dozen fit in the second-level cache, and malloc has one at hand."""
+SHARED = 1 << 19
+"""Bytes of one array's piece where several threads work at a time: they fit in the third-level cache."""
 
 
-def elementwise(compute: Function, shape: tuple[int, ...], dtype: Any, scratch: int = 0) -> Function:
-    """A function of arrays of one shape, made of one that fills a piece of the result.
+def elementwise(
+    site: KernelSite,
+    compute: Function,
+    shape: tuple[int, ...],
+    dtype: Any,
+    scratch: int = 0,
+    over: tuple[int, ...] = (),
+) -> Into | None:
+    """A kernel for arrays of one shape, made of a function that fills a piece of the result.
 
     Args:
+        site: where it is to serve; a node with one output.
         compute: takes a piece of each array, then the piece ``y`` of the result and ``scratch`` more arrays like it,
-            all writable and its own; fills y.
+            all writable and its own; fills y. Inputs that are absent are left out.
         shape: of the arrays and the result.
         dtype: of the result and the scratch arrays.
         scratch: how many of these.
+        over: the inputs whose memory the result may take: ``compute`` writes y only when it is done with them.
     """
     dtype, size = np.dtype(dtype), math.prod(shape)
-    length = BLOCK // dtype.itemsize
-    if size <= length:
+    parts = parts_of(size, dtype.itemsize)
+    if len(parts) == 1 and len(parts[0]) == 1:
 
-        def whole(*arrays: Array) -> Array:
-            y = np.empty(shape, dtype)
-            compute(*arrays, y, *(np.empty(shape, dtype) for _ in range(scratch)))
-            return y
+        def whole(*arrays: Array) -> None:
+            compute(*[x for x in arrays if x is not None])
 
-        return whole
+        return site.into(whole, over={0: over}, scratch=[(shape, str(dtype))] * scratch)
 
-    def in_pieces(*arrays: Array) -> Array:
-        y = np.empty(shape, dtype)
-        flat = [x.reshape(-1) for x in arrays]
-        flat.append(y.reshape(-1))
-        temporary = [np.empty(length, dtype) for _ in range(scratch)]
-        for i in range(0, size, length):
-            parts = [x[i : i + length] for x in flat]
-            if scratch and size - i < length:
-                temporary = [t[: size - i] for t in temporary]
-            compute(*parts, *temporary)
-        return y
+    def in_pieces(*arrays: Array) -> None:
+        flat = [x.reshape(-1) for x in arrays if x is not None]
+        large = flat[: len(flat) - len(parts) * scratch]
 
-    return in_pieces
+        def work(i: int, pieces: list[slice]) -> None:
+            small = flat[len(large) + i * scratch : len(large) + (i + 1) * scratch]
+            for piece in pieces:
+                n = piece.stop - piece.start
+                compute(*[x[piece] for x in large], *[x[:n] for x in small])
+
+        share(work, parts)
+
+    length = parts[0][0].stop
+    return site.into(in_pieces, over={0: over}, scratch=[((length,), str(dtype))] * (scratch * len(parts)))
+
+
+def parts_of(count: int, nbytes: int) -> list[list[slice]]:
+    """Slices of so many items of so many bytes: a list for each thread, one alone where the items are few.
+
+    The slices are cache-sized blocks; those of several threads are larger, because for each pass over one a thread
+    waits for the interpreter's lock.
+    """
+    total = count * nbytes
+    threads = thread_count() if total >= 2 * SHARED else 1
+    blocks = threads * -(-total // (threads * (SHARED if threads > 1 else BLOCK)))
+    step = max(1, -(-count // max(blocks, 1)))
+    slices = [slice(i, min(i + step, count)) for i in range(0, count, step)] or [slice(0, 0)]
+    return divide(slices) if threads > 1 else [slices]
 
 
 def rows_of(shape: tuple[int, ...], axis: int) -> tuple[int, int]:
@@ -72,16 +98,14 @@ def for_blas(x: Array) -> Array:
 
 
 def summed_to(shape: tuple[int, ...], target: tuple[int, ...], dtype: Any) -> Function | None:
-    """The sum of an array of ``shape`` over the axes along which one of shape ``target`` was broadcast to it.
+    """``fill(x, y)``: y, of shape ``target``, is the sum of x over the axes along which such an array is broadcast.
 
-    Served are no such axes (the array is returned as it is), all of them, and leading ones only; else None.
+    Served are leading axes and all of them; else None.
     """
-    if shape == target:
-        return lambda x: x
-    if 0 in shape:
+    if 0 in shape or shape == target:
         return None
     if math.prod(target) == 1:
-        return lambda x: np.add.reduce(x, axis=None).reshape(target)
+        return lambda x, y: np.add.reduce(x, axis=None, out=y.reshape(()))
     kept = target
     while kept[0] == 1:
         kept = kept[1:]
@@ -89,4 +113,4 @@ def summed_to(shape: tuple[int, ...], target: tuple[int, ...], dtype: Any) -> Fu
         return None
     rows, columns = rows_of(shape, len(shape) - len(kept))
     ones = np.ones(rows, dtype)  # a product with ones sums the rows at the speed of memory
-    return lambda x: np.matmul(ones, for_blas(x.reshape(rows, columns))).reshape(target)
+    return lambda x, y: np.matmul(ones, for_blas(x.reshape(rows, columns)), y.reshape(columns))

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from graphrt.op import Array
 from graphrt.ops._windows import Window
+from graphrt.records import dataclass
+
+Call = tuple[Any, ...]
+"""A function and its arguments."""
+
+
+def run(calls: Iterable[Call]) -> None:
+    """Calls one function after the other."""
+    for function, *arguments in calls:
+        function(*arguments)
+
+
+@dataclass(frozen=True)
+class Routine:
+    """``fill(*operands, result, *scratch)`` and the shapes of its scratch arrays, which are of the result's dtype."""
+
+    fill: Callable[..., None]
+    scratch: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,11 +67,21 @@ class Correlation:
         """Channels and filters of one group."""
         return self.channels // self.group, self.filters // self.group
 
-    def adjoint(self) -> Correlation:
-        """The correlation of ct with the weights of `turned` that gives x's cotangent, where all strides are 1."""
+    @property
+    def products(self) -> int:
+        """How many products of two numbers are added up."""
+        return self.n * self.filters * self.per_group[0] * self.win.n_taps * math.prod(self.win.out)
+
+    def adjoint(self) -> Correlation | None:
+        """The correlation of ct with the weights of `turned` that gives x's cotangent; None where there is none.
+
+        That is where it has strides, or is padded so much that a part of ct comes from zeros only.
+        """
         win, axes = self.win, range(2)
         begin = tuple((win.kernel[i] - 1) * win.dilations[i] - win.begin[i] for i in axes)
         end = tuple(win.size[i] - win.out[i] + win.begin[i] for i in axes)
+        if set(win.strides) != {1} or min(*begin, *end) < 0:
+            return None
         back = Window(win.out, win.size, win.kernel, win.strides, win.dilations, begin, end)
         return Correlation(self.n, self.filters, self.channels, self.group, back, self.dtype)
 

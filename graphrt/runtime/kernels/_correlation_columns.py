@@ -1,230 +1,205 @@
-"""Any kernel as one matrix product per chunk of columns, each column what one output reads.
-
-With few filters a product would be too thin for the BLAS: then ``tile`` output lines are made at once, by as many
-shifted copies of the kernel one below the other.
-"""
+"""Any kernel as one matrix product per chunk of columns, each column what one output reads."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from graphrt.op import Array
-from graphrt.runtime.kernels._correlation import Correlation
-from graphrt.runtime.kernels._grid import Block, Grid, blocks
-from graphrt.runtime.kernels._scratch import scratch
-from graphrt.runtime.kernels._threads import share
+from graphrt.records import dataclass
+from graphrt.runtime.kernels._correlation import Call, Correlation, Routine, run
+from graphrt.runtime.kernels._grid import Block, Grid, blocks, lots
+from graphrt.runtime.kernels._scratch import carve, room
+from graphrt.runtime.kernels._threads import share, threads_for
 
 Ints = tuple[int, ...]
-TARGET = 1 << 10
-"""Numbers in a channel of a block, about, while channels are many."""
-LIMIT = 1 << 18
-"""Numbers in all channels of a block, while channels are few."""
-CHUNK = 1 << 20
-"""Numbers in a chunk of columns."""
-THICK = 12
-"""With fewer filters than this, several lines are made at once."""
+Pair = tuple[Array, Array]
+Lot = list[tuple[Grid, list[Block]]]
+
+AREA, LEAST = 1 << 18, 1 << 10
+"""Numbers in all channels of a block, about; and the fewest in one channel."""
+CHUNK, CHUNK_BACK = 1 << 17, 1 << 20
+"""Numbers in a chunk of columns: one that stays in the cache; and where they are added up, tap by tap."""
+SMALL, WIDE = 10**6, 256
+"""Up to how many multiplications OpenBLAS spares itself the packing of matrices; and a width that pays for it."""
+TALL = 128
+"""From how many filters on a product may be wider than tall."""
+SPEED, COPY_SPEED, IMAGE_SPEED = 0.012, 0.1, 0.6
+"""Nanoseconds that one of the products takes, about; a number in the columns; and one of x or y."""
 
 
+@dataclass(frozen=True)
 class Columns:
-    """The layout of one correlation: the kernel grown to ``tile`` lines of output, and where its taps read."""
+    """The columns of one correlation: which outputs make a block, and what of the inputs is in a column.
 
-    def __init__(self, c: Correlation):
-        win = c.win
-        lines = -(-THICK // c.per_group[1]) if c.win.dilations[0] == 1 else 1
-        self.c, self.tile = c, max(1, min(lines, 4, win.out[0]))
-        self.steps = (win.strides[0] * self.tile, win.strides[1])
-        self.high = win.kernel[0] + (self.tile - 1) * win.strides[0]
-        self.taps = [
-            (i * win.dilations[0], j * win.dilations[1]) for i in range(self.high) for j in range(win.kernel[1])
-        ]
-        reach = (self.taps[-1][0] // self.steps[0], self.taps[-1][1] // self.steps[1])
-        rows = -(-win.out[0] // self.tile)
-        base = Grid(replace(win, out=(rows, win.out[1])), self.steps, reach, 1, rows)
-        self.depth = len(self.taps) * c.per_group[0]
-        whole = c.n * rows * base.pitch
-        target = max(TARGET, min(LIMIT // max(c.channels, c.filters * self.tile), -(-whole // 2)))
-        self.grids = [
-            (replace(base, images=n, rows=r), found) for (n, r), found in blocks(c.n, rows, base.pitch, target)
-        ]
+    Attributes:
+        c: the correlation.
+        size: how many numbers there are in a chunk of columns, about.
+    """
 
-    @property
-    def filters(self) -> int:
-        """Rows of the product, over all groups."""
-        return self.c.filters * self.tile
+    c: Correlation
+    size: int
 
-    def chunks(self, length: int) -> list[slice]:
-        """A channel's length in pieces."""
-        count = -(-length * self.c.group * self.depth // CHUNK)
-        step = max(-(-length // count + 15) // 16 * 16, 64) if count > 1 else length
-        return [slice(i, min(i + step, length)) for i in range(0, length, step)]
+    @cached_property
+    def depth(self) -> int:
+        """Numbers in a column of one group: channels by taps."""
+        return self.c.win.n_taps * self.c.per_group[0]
 
-    def matrix(self, w: Array) -> Array:
-        """w [M, C/group, kh, kw] -> [group, tile * M/group, depth], depth being taps by channels."""
+    def lots(self, *, together: bool = False) -> list[Lot]:
+        """The blocks of a batch, divided among threads; those of one image not, if they are to stay together."""
+        c, win = self.c, self.c.win
+        reach = tuple((k - 1) * d // s for k, d, s in zip(win.kernel, win.dilations, win.strides, strict=True))
+        base = Grid(win, win.strides, reach, 1, win.out[0])
+        whole, numbers = c.n * win.out[0] * base.pitch, math.prod(c.x_shape) + math.prod(c.y_shape)
+        duration = c.products * SPEED + c.group * self.depth * whole * COPY_SPEED + numbers * IMAGE_SPEED
+        target = min(max(LEAST, AREA // max(c.channels, c.filters)), -(-whole // threads_for(duration)))
+        sizes = blocks(c.n, win.out[0], base.pitch, target)
+        found = [(replace(base, images=n, rows=r), block) for (n, r), same in sizes for block in same]
+        if not together:
+            return lots(found, duration, lambda grid: grid.length)
+        found.sort(key=lambda pair: pair[1].n0)
+        return lots(found, duration, lambda grid: grid.length, lambda block: block.n0)
+
+    def shapes(self, grid: Grid) -> tuple[Ints, ...]:
+        """Of the arrays that a block needs: its inputs, a chunk of columns, its outputs [M, length]."""
         c = self.c
-        inside, outside = c.per_group
-        kh, kw = c.win.kernel
-        lines = w.reshape(c.group, outside, inside, kh, kw).transpose(0, 1, 3, 4, 2)
-        if self.tile == 1:
-            return lines.reshape(c.group, outside, self.depth)
-        grown = np.zeros((c.group, self.tile, outside, self.high, kw, inside), c.dtype)
-        for k in range(self.tile):
-            at = k * c.win.strides[0]
-            grown[:, k, :, at : at + kh] = lines
-        return grown.reshape(c.group, self.tile * outside, self.depth)
+        return (grid.numbers(c.channels),), (c.group * self.depth * self.chunk(grid),), (c.filters, grid.length)
 
-    def kernel(self, matrix: Array) -> Array:
-        """The adjoint of `matrix`."""
-        c = self.c
-        inside, outside = c.per_group
-        kh, kw = c.win.kernel
-        grown = matrix.reshape(c.group, self.tile, outside, self.high, kw, inside)
-        lines = grown[:, 0, :, :kh]
-        for k in range(1, self.tile):
-            at = k * c.win.strides[0]
-            lines = lines + grown[:, k, :, at : at + kh]
-        return lines.transpose(0, 1, 4, 2, 3).reshape(c.w_shape)
+    def memory(self, divided: list[Lot], *more: Ints) -> Ints:
+        """The shape of an array with room for each lot: what all its blocks share, and the largest block."""
+        return len(divided), max(room(*more, *self.shapes(grid)) for lot in divided for grid, _ in lot)
 
-    def outputs(self, grid: Grid, products: Array, y: Array, block: Block) -> list[tuple[Array, Array]]:
-        """Pairs of views [group, M/group, rows, images, columns]: in products [filters, length], in y [N, M, *out]."""
-        c, k = self.c, self.tile
-        part = y[block.n0 : block.n1].reshape(grid.images, c.group, c.per_group[1], *c.win.out).transpose(1, 2, 3, 0, 4)
-        made = grid.outputs(products).reshape(c.group, k, c.per_group[1], grid.rows, grid.images, -1)
-        pairs = []
-        for i in range(k):
-            there = part[:, :, k * block.r0 + i : k * block.r1 : k]
-            pairs.append((made[:, i, :, : there.shape[2]], there))
-        return pairs
+    def chunk(self, grid: Grid) -> int:
+        """How many columns are made at a time."""
+        return min(grid.length, max(self.size // (self.c.group * self.depth) // 16 * 16, 64))
 
-    def seen(self, grid: Grid, flat: Array) -> list[Array]:
-        """What each tap reads: [group, C/group, length]."""
-        c = self.c
-        return [grid.seen(flat, c.channels, t).reshape(c.group, c.per_group[0], -1) for t in self.taps]
+    def chunks(self, grid: Grid, flat: Array, memory: Array) -> Iterator[tuple[slice, Array, list[Pair]]]:
+        """For each chunk: where it is, its columns [group, depth, chunk], and pairs of views that hold the same.
+
+        One of a pair is a part of the columns, [group, C/group, taps down, taps along, chunk], the other what of the
+        inputs these are.
+        """
+        c, step = self.c, self.chunk(grid)
+        seen = list(self._seen(grid, flat))
+        for start in range(0, grid.length, step):
+            at = slice(start, min(start + step, grid.length))
+            width = at.stop - start
+            columns = memory[: c.group * self.depth * width].reshape(c.group, self.depth, width)
+            by_tap = columns.reshape(c.group, c.per_group[0], *c.win.kernel, width)
+            yield at, columns, [(by_tap[:, :, down, along], read[..., at]) for down, along, read in seen]
+
+    def _seen(self, grid: Grid, flat: Array) -> Iterator[tuple[slice, slice, Array]]:
+        """The taps that read one phase, and what they read: [group, C/group, taps down, taps along, length], a view."""
+        c, win = self.c, self.c.win
+        each, apart = flat.itemsize, [s // math.gcd(s, d) for s, d in zip(win.strides, win.dilations, strict=True)]
+        down, along = (a * d // s * each for a, d, s in zip(apart, win.dilations, win.strides, strict=True))
+        for first in np.ndindex(*(min(a, k) for a, k in zip(apart, win.kernel, strict=True))):
+            one = grid.seen(flat, c.channels, (first[0] * win.dilations[0], first[1] * win.dilations[1]))
+            taps = slice(first[0], None, apart[0]), slice(first[1], None, apart[1])
+            counts = (len(range(win.kernel[i])[t]) for i, t in enumerate(taps))
+            shape = c.group, c.per_group[0], *counts, grid.length
+            strides = c.per_group[0] * one.strides[0], one.strides[0], down * grid.line, along, each
+            yield *taps, np.lib.stride_tricks.as_strided(one, shape, strides)
 
 
-def forward(c: Correlation) -> Callable[..., Array]:
+def forward(c: Correlation) -> Routine:
     """x [N, C, H, W], w [M, C/group, kh, kw], b [M] or None -> y [N, M, *out]."""
-    plan = Columns(c)
-    outside = c.per_group[1]
+    small = SMALL // c.per_group[1] * c.group
+    plan = Columns(c, min(CHUNK, small) if small >= WIDE * c.channels * c.win.n_taps else CHUNK)
+    divided = plan.lots()
 
-    def correlate(x: Array, w: Array, b: Array | None = None) -> Array:
-        y = np.empty(c.y_shape, c.dtype)
-        matrix = plan.matrix(w)
-        bias = None if b is None else b.reshape(c.group, outside, 1, 1, 1)
+    def fill(x: Array, w: Array, b: Array | None, y: Array, memory: Array) -> None:
+        matrix = w.reshape(c.group, -1, plan.depth)
 
-        def work(grid: Grid, found: list[Block]) -> Any:
-            chunks = plan.chunks(grid.length)
-            widest = chunks[0].stop
-            shapes = (grid.numbers(c.channels),), (c.group * plan.depth * widest,), (plan.filters, grid.length)
-            with scratch(c.dtype, *shapes) as (flat, room, products):
+        def work(i: int, lot: Lot) -> None:
+            for grid, found in lot:
+                flat, space, products = carve(memory[i], *plan.shapes(grid))
                 flat[:] = 0
-                lines, seen = grid.lines(flat, c.channels), plan.seen(grid, flat)
-                made = products.reshape(c.group, -1, grid.length)
+                lines, made = grid.lines(flat, c.channels), products.reshape(c.group, -1, grid.length)
+                calls: list[Call] = []
+                for at, columns, pairs in plan.chunks(grid, flat, space):
+                    calls += [(np.copyto, *pair) for pair in pairs]
+                    calls.append((np.matmul, matrix, columns, made[..., at]))
                 for block in found:
                     grid.fill(lines, x, block)
-                    for at in chunks:
-                        columns = _room(room, plan, c, at)
-                        for t, read in enumerate(seen):
-                            columns[:, t] = read[..., at]
-                        np.matmul(matrix, columns.reshape(c.group, plan.depth, -1), out=made[..., at])
-                    for given, there in plan.outputs(grid, products, y, block):
-                        if bias is None:
-                            there[...] = given
-                        else:
-                            np.add(given, bias, there)
+                    run(calls)
+                    if b is None:
+                        grid.output(y, block)[...] = grid.outputs(products)
+                    else:
+                        np.add(grid.outputs(products), b[:, None, None, None], grid.output(y, block))
 
-        share(work, plan.grids)
-        return y
+        share(work, divided)
 
-    return correlate
+    return Routine(fill, (plan.memory(divided),))
 
 
-def x_adjoint(c: Correlation) -> Callable[..., Array]:
-    """ct [N, M, *out], w [M, C/group, kh, kw] -> [N, C, H, W]."""
-    plan = Columns(c)
+def x_adjoint(c: Correlation) -> Routine:
+    """ct [N, M, *out], anything, w [M, C/group, kh, kw] -> [N, C, H, W]."""
+    plan = Columns(c, CHUNK_BACK)
+    divided = plan.lots(together=True)
 
-    def correlate(ct: Array, w: Array) -> Array:
-        x = np.zeros(c.x_shape, c.dtype)
-        matrix = plan.matrix(w).swapaxes(1, 2)
+    def fill(ct: Array, x_like: Any, w: Array, x: Array, memory: Array) -> None:
+        matrix = w.reshape(c.group, -1, plan.depth).swapaxes(1, 2)
+        x[...] = 0
 
-        def work(grid: Grid, found: list[Block]) -> Any:
-            chunks = plan.chunks(grid.length)
-            widest = chunks[0].stop
-            shapes = (grid.numbers(c.channels),), (c.group * plan.depth * widest,), (plan.filters, grid.length)
-            with scratch(c.dtype, *shapes) as (flat, room, given):
+        def work(i: int, lot: Lot) -> None:
+            for grid, found in lot:
+                flat, space, given = carve(memory[i], *plan.shapes(grid))
                 given[:] = 0
-                lines, seen = grid.lines(flat, c.channels), plan.seen(grid, flat)
-                rows = given.reshape(c.group, -1, grid.length)
+                lines, rows = grid.lines(flat, c.channels), given.reshape(c.group, -1, grid.length)
+                calls: list[Call] = []
+                for at, columns, pairs in plan.chunks(grid, flat, space):
+                    calls.append((np.matmul, matrix, rows[..., at], columns))
+                    for part, seen in pairs:
+                        for tap in np.ndindex(*part.shape[2:4]):
+                            to = seen[:, :, *tap]
+                            calls.append((np.add, to, part[:, :, *tap], to))
                 for block in found:
                     flat[:] = 0
-                    _read(plan, grid, given, ct, block)
-                    for at in chunks:
-                        columns = _room(room, plan, c, at)
-                        np.matmul(matrix, rows[..., at], out=columns.reshape(c.group, plan.depth, -1))
-                        for t, read in enumerate(seen):
-                            part = read[..., at]
-                            np.add(part, columns[:, t], part)
+                    grid.outputs(given)[...] = grid.output(ct, block)
+                    run(calls)
                     grid.spill(x, lines, block)
 
-        share(work, plan.grids, _image)
-        return x
+        share(work, divided)
 
-    return correlate
+    return Routine(fill, (plan.memory(divided),))
 
 
-def w_adjoint(c: Correlation) -> Callable[..., Array]:
-    """ct [N, M, *out], x [N, C, H, W] -> [M, C/group, kh, kw]."""
-    plan = Columns(c)
+def w_adjoint(c: Correlation) -> Routine:
+    """ct [N, M, *out], x [N, C, H, W], anything -> [M, C/group, kh, kw]."""
+    plan = Columns(c, CHUNK)
+    divided = plan.lots()
+    tall = c.per_group[1] < TALL  # as the BLAS likes a product of few filters
+    shape = (c.group, plan.depth, c.per_group[1]) if tall else (c.group, c.per_group[1], plan.depth)
 
-    def correlate(ct: Array, x: Array, w_like: Any = None) -> Array:
-        def work(grid: Grid, found: list[Block]) -> Any:
-            total = np.zeros((c.group, plan.depth, plan.filters // c.group), c.dtype)  # so: the BLAS likes it tall
-            chunks = plan.chunks(grid.length)
-            widest = chunks[0].stop
-            shapes = (
-                (grid.numbers(c.channels),), (c.group * plan.depth * widest,), (plan.filters, grid.length), total.shape,
-            )  # fmt: skip
-            with scratch(c.dtype, *shapes) as (flat, room, given, product):
+    def fill(ct: Array, x: Array, w_like: Any, w: Array, totals: Array, memory: Array) -> None:
+        def work(i: int, lot: Lot) -> None:
+            total = totals[i]
+            total[...] = 0
+            for grid, found in lot:
+                product, flat, space, given = carve(memory[i], shape, *plan.shapes(grid))
                 flat[:] = 0
                 given[:] = 0
-                lines, seen = grid.lines(flat, c.channels), plan.seen(grid, flat)
-                rows = given.reshape(c.group, -1, grid.length).swapaxes(1, 2)
+                lines, rows = grid.lines(flat, c.channels), given.reshape(c.group, -1, grid.length)
+                calls: list[Call] = []
+                for at, columns, pairs in plan.chunks(grid, flat, space):
+                    calls += [(np.copyto, *pair) for pair in pairs]
+                    left, right = (columns, rows[..., at]) if tall else (rows[..., at], columns)
+                    calls += [(np.matmul, left, right.swapaxes(1, 2), product), (np.add, total, product, total)]
                 for block in found:
                     grid.fill(lines, x, block)
-                    _read(plan, grid, given, ct, block)
-                    for at in chunks:
-                        columns = _room(room, plan, c, at)
-                        for t, read in enumerate(seen):
-                            columns[:, t] = read[..., at]
-                        np.matmul(columns.reshape(c.group, plan.depth, -1), rows[:, at], out=product)
-                        np.add(total, product, total)
-            return total
+                    grid.outputs(given)[...] = grid.output(ct, block)
+                    run(calls)
 
-        total = sum(share(work, plan.grids))
-        return plan.kernel(total.swapaxes(1, 2))
+        share(work, divided)
+        for other in totals[1:]:
+            np.add(totals[0], other, totals[0])
+        by_filter = totals[0].swapaxes(1, 2) if tall else totals[0]
+        w[...] = by_filter.reshape(w.shape)
 
-    return correlate
-
-
-def _room(room: Array, plan: Columns, c: Correlation, at: slice) -> Array:
-    """Space for a chunk's columns: [group, taps, C/group, chunk]."""
-    width = at.stop - at.start
-    return room[: c.group * plan.depth * width].reshape(c.group, len(plan.taps), -1, width)
-
-
-def _read(plan: Columns, grid: Grid, given: Array, ct: Array, block: Block) -> None:
-    """Puts a block of ct [N, M, *out] into given [filters, length]; lines past the image's end become 0."""
-    for to, part in plan.outputs(grid, given, ct, block):
-        to[...] = part
-    if plan.tile * block.r1 > plan.c.win.out[0]:
-        whole = given.reshape(plan.c.group, plan.tile, -1, grid.rows, grid.line)
-        for i in range(plan.tile):
-            whole[:, i, :, max(0, len(range(plan.tile * block.r0 + i, plan.c.win.out[0], plan.tile))) :] = 0
-
-
-def _image(block: Block) -> int:
-    """Blocks of one image add to the same lines."""
-    return block.n0
+    return Routine(fill, ((len(divided), *shape), plan.memory(divided, shape)))

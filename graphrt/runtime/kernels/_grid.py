@@ -8,17 +8,19 @@ past its end is never read. Zeros to the right of a line are those to the left o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
 from graphrt.op import Array
 from graphrt.ops._windows import Window
+from graphrt.records import dataclass
+from graphrt.runtime.kernels._threads import divide
 
 Ints: TypeAlias = tuple[int, ...]
+Layout = TypeVar("Layout", bound=Hashable)
 ALL = slice(None)
 
 
@@ -90,12 +92,18 @@ class Grid:
 
     def places(self, r0: int) -> list[tuple[Ints, Any, Any]]:
         """Per phase: its numbers, where in ``[channels, lines, images, places]`` and in [N, C, H, W] its image lies."""
-        found: list[tuple[Ints, Any, Any]] = []
-        for a, b in np.ndindex(*self.phases):
-            lines, rows = self._span(0, a, r0, self.rows + self.reach[0])
-            along, columns = self._span(1, b, 0, self.pitch)
-            found.append(((a, b), (ALL, lines, ALL, along), (ALL, ALL, rows, columns)))
+        found = self._places.get(r0)
+        if found is None:
+            found = self._places[r0] = []
+            for a, b in np.ndindex(*self.phases):
+                lines, rows = self._span(0, a, r0, self.rows + self.reach[0])
+                along, columns = self._span(1, b, 0, self.pitch)
+                found.append(((a, b), (ALL, lines, ALL, along), (ALL, ALL, rows, columns)))
         return found
+
+    @cached_property
+    def _places(self) -> dict[int, list[tuple[Ints, Any, Any]]]:
+        return {}
 
     def _span(self, axis: int, phase: int, first: int, count: int) -> tuple[slice, slice]:
         step, shift = self.phases[axis], phase - self.win.begin[axis]
@@ -149,6 +157,30 @@ def blocks(n: int, rows: int, line: int, target: int) -> list[tuple[Ints, list[B
         ((1, b - a), [Block(i, i + 1, r, r + b - a) for i in range(n) for r in range(a, end, b - a)])
         for a, b, end in _runs(rows, step)
     ]
+
+
+def lots(
+    found: Iterable[tuple[Layout, Block]],
+    nanoseconds: float,
+    size: Callable[[Layout], float],
+    key: Callable[[Block], Any] | None = None,
+) -> list[list[tuple[Layout, list[Block]]]]:
+    """Blocks, each with its layout, divided among threads: for each thread the layouts with their blocks.
+
+    Args:
+        found: in an order in which neighbours may go to one thread.
+        nanoseconds: how long all take one thread, about.
+        size: of a block of a layout.
+        key: blocks side by side with equal keys go to one thread.
+    """
+    of_block = None if key is None else lambda pair: key(pair[1])
+    divided = []
+    for run in divide(list(found), lambda pair: size(pair[0]), of_block, nanoseconds):
+        by_layout: dict[Layout, list[Block]] = {}
+        for layout, block in run:
+            by_layout.setdefault(layout, []).append(block)
+        divided.append(list(by_layout.items()))
+    return divided
 
 
 def _runs(n: int, most: int) -> Iterator[tuple[int, int, int]]:

@@ -1,55 +1,100 @@
-"""Attention head by head, in blocks of query rows whose scores stay in the cache and are never all there at once.
+"""Attention a few heads at a time, so that their scores stay in the cache and are never all there at once.
 
-Served are calls without a cache of past keys, without softcap, windows and padding lengths.
+Heads with many scores are done in blocks of query rows. Served are calls without a cache of past keys, without softcap,
+windows and padding lengths.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
 
-from graphrt.definitions import KernelSite, kernel
+from graphrt.definitions import Into, KernelSite, kernel
 from graphrt.op import Array
+from graphrt.records import dataclass
 from graphrt.runtime.kernels._blocks import BLOCK, for_blas
+from graphrt.runtime.kernels._threads import divide, share, thread_count
 from graphrt.types import TensorType, numpy_dtype
 
-Function = Callable[..., Any]
+Tile = tuple[slice, slice]
+"""Some examples, and some heads of their keys."""
+Shapes = list[tuple[tuple[int, ...], str]]
+
+SCORES, SCORES_BACK = 5 * BLOCK, 2 * BLOCK
+"""Bytes of the scores of a tile, at most; so much that what is worked on stays in the second-level cache."""
 _TINY, _HUGE = 1e-15, 1e30
 """Bounds of a sum of exponentials that needed no maximum subtracted, see `graphrt.runtime.kernels.softmax`."""
+_SHARED = 1 << 18
+"""Scores from which on they are worth a thread."""
 
 
 @dataclass(frozen=True)
 class Heads:
-    """The sizes of a call: batch, query heads, key heads, query length, key length; and how it is cut."""
+    """The sizes of a call: batch B, heads of keys K, query heads of each G, query length S, key length T, widths.
+
+    Arrays are seen as [B, K, G, S or T, width], where G is 1 for keys and values. The scores of a tile are at most so
+    many numbers.
+    """
 
     batch: int
     heads: int
-    key_heads: int
+    group: int
     length: int
     keys: int
+    size: int
+    values: int
     scale: float
     causal: bool
     dtype: Any
+    most: int
 
-    def split(self, x: Array, heads: int) -> Array:
-        """[B, L, H D] as [B, H, L, D], a view; 4-d arrays pass."""
-        if x.ndim == 4:
-            return x
-        return np.swapaxes(x.reshape(*x.shape[:2], heads, x.shape[2] // heads), 1, 2)
+    @property
+    def pairs(self) -> int:
+        """How many pairs of an example and a head of its keys a tile has."""
+        scores, total = self.group * self.length * self.keys, self.batch * self.heads
+        threads = thread_count() if total * scores >= 2 * _SHARED else 1
+        return max(1, min(self.most // scores, -(-total // threads)))
 
-    def blocks(self) -> Iterator[tuple[slice, int]]:
-        """Query rows, and how many keys the last of them sees."""
-        step = max(8, 2 * BLOCK // (self.keys * self.dtype.itemsize))
-        for i in range(0, self.length, step):
-            end = min(i + step, self.length)
-            yield slice(i, end), min(end, self.keys) if self.causal else self.keys
+    @property
+    def step(self) -> int:
+        """How many query rows a block has."""
+        return min(self.length, max(8, self.most // (self.group * self.keys)))
+
+    def parts(self) -> list[list[Tile]]:
+        """All tiles, a list for each thread."""
+        examples, heads = max(1, self.pairs // self.heads), min(self.pairs, self.heads)
+        tiles = list(product(_slices(self.batch, examples), _slices(self.heads, heads)))
+        large = self.batch * self.heads * self.group * self.length * self.keys >= 2 * _SHARED
+        return divide(tiles) if large else [tiles]
+
+    def scratch(self, parts: int, *sizes: int) -> Shapes:
+        """For each part flat arrays, of so many numbers for each query head of a tile."""
+        shapes: Shapes = [((self.pairs * self.group * n,), self.dtype.name) for n in sizes]
+        return shapes * parts
+
+    def split(self, x: Array, group: int = 1) -> Array:
+        """[B, L, K G D] or [B, K G, L, D] as [B, K, G, L, D], a view."""
+        if x is None:
+            return None
+        if x.ndim == 3:
+            x = np.swapaxes(x.reshape(*x.shape[:2], self.heads * group, -1), 1, 2)
+        return x.reshape(self.batch, self.heads, group, *x.shape[2:])
+
+    def blocks(self, all_keys: bool) -> Iterator[tuple[slice, int]]:
+        """Query rows, and how many keys the last of them sees, or all."""
+        for rows in _slices(self.length, self.step):
+            yield rows, min(rows.stop, self.keys) if self.causal and not all_keys else self.keys
 
     def mask(self, mask: Array) -> Array:
-        """The mask for every head, [B, H, S, T]; no memory of its own."""
-        return None if mask is None else np.broadcast_to(mask, (self.batch, self.heads, self.length, self.keys))
+        """The mask for every head, [B, K, G, S, T]; no memory of its own."""
+        if mask is None:
+            return None
+        heads = self.heads * self.group
+        whole = np.broadcast_to(mask, (self.batch, heads, self.length, self.keys))
+        return whole.reshape(self.batch, self.heads, self.group, self.length, self.keys)
 
     def allowed(self, rows: slice, keys: int) -> Array:
         """bool [rows, keys]: what the causal rule leaves; None where it leaves everything."""
@@ -57,35 +102,51 @@ class Heads:
             return None
         return np.arange(keys) <= np.arange(rows.start, rows.stop)[:, None]
 
-    def exponentials(self, q: Array, k: Array, mask: Array, allowed: Array, shown: Array) -> tuple[Array, Array]:
-        """Numerators [rows, keys] and denominators [rows, 1] of softmax; q comes scaled, shown takes the raw scores."""
-        scores = np.matmul(q, k.T)
+    def exponentials(self, q: Array, turned: Array, mask: Array, allowed: Array, shown: Array, e: Array) -> Array:
+        """Fills e [., rows, keys] with the numerators of softmax; gives the denominators [., rows, 1].
+
+        ``turned`` are the keys [., width, keys]; they or q come scaled. ``shown``, if there is one, takes the raw
+        scores.
+        """
+        rules = [rule for rule in (allowed, mask) if rule is not None and rule.dtype == bool]
+        added = mask if mask is not None and mask.dtype != bool else None
+        np.matmul(q, turned, e)
         if shown is not None:
-            shown[...] = scores
-        if mask is not None and mask.dtype != bool:
-            np.add(scores, mask, scores)
-        e = np.exp(scores)
-        for ruled in (allowed, mask if mask is not None and mask.dtype == bool else None):
-            if ruled is not None:
-                np.multiply(e, ruled, e)
-        sums = np.matmul(e, np.ones(e.shape[1], e.dtype))
-        if not (np.minimum.reduce(sums) > _TINY and np.maximum.reduce(sums) < _HUGE):
-            e, sums = _careful(scores, mask, allowed)
-        return e, sums[:, None]
+            shown[...] = e
+        if added is not None:
+            np.add(e, added, e)
+        np.exp(e, e)
+        for rule in rules:
+            np.multiply(e, rule, e)
+        sums = np.matmul(e, np.ones(e.shape[-1], e.dtype))
+        if not (np.minimum.reduce(sums, axis=None) > _TINY and np.maximum.reduce(sums, axis=None) < _HUGE):
+            np.matmul(q, turned, e)
+            sums = _careful(e, added, rules)
+        return sums[..., None]
 
 
-def _careful(scores: Array, mask: Array, allowed: Array) -> tuple[Array, Array]:
-    """The same with the maximum subtracted; a row that sees no key has numerators 0 and denominator 1."""
-    for ruled in (allowed, mask if mask is not None and mask.dtype == bool else None):
-        if ruled is not None:
-            scores = np.where(ruled, scores, scores.dtype.type(-np.inf))
-    top = np.maximum.reduce(scores, axis=1, keepdims=True)
-    e = np.exp(scores - np.where(np.isfinite(top), top, top.dtype.type(0)))
-    sums = np.add.reduce(e, axis=1)
-    return e, np.where(sums == 0, sums.dtype.type(1), sums)
+def _slices(count: int, step: int) -> list[slice]:
+    return [slice(i, min(i + step, count)) for i in range(0, count, step)]
 
 
-def _heads(site: KernelSite) -> Heads | None:
+def _turned(x: Array) -> Array:
+    return np.swapaxes(x, -1, -2)
+
+
+def _careful(e: Array, added: Array, rules: list[Array]) -> Array:
+    """Exponentials in place with the maximum subtracted; a row that sees no key has numerators 0 and denominator 1."""
+    if added is not None:
+        np.add(e, added, e)
+    for rule in rules:
+        np.copyto(e, -np.inf, where=~rule)
+    top = np.maximum.reduce(e, axis=-1, keepdims=True)
+    np.subtract(e, np.where(np.isfinite(top), top, top.dtype.type(0)), e)
+    np.exp(e, e)
+    sums = np.add.reduce(e, axis=-1)
+    return np.where(sums == 0, sums.dtype.type(1), sums)
+
+
+def _heads(site: KernelSite, nbytes: int) -> Heads | None:
     a, given = site.attributes, site.inputs
     unserved = ("past_key", "past_value", "nonpad_kv_seqlen")
     if not site.is_float("q", "k", "v") or any(given.get(n) is not None for n in unserved):
@@ -99,15 +160,17 @@ def _heads(site: KernelSite) -> Heads | None:
         heads, key_heads = a["q_num_heads"], a["kv_num_heads"]
         if not heads or not key_heads or q[2] % heads or k[2] % key_heads or v[2] % key_heads:
             return None
-        length, keys, size = q[1], k[1], q[2] // heads
+        length, keys, size, values = q[1], k[1], q[2] // heads, v[2] // key_heads
     elif len(q) == len(k) == len(v) == 4:
-        heads, key_heads, length, keys, size = q[1], k[1], q[2], k[2], q[3]
+        heads, key_heads, length, keys, size, values = q[1], k[1], q[2], k[2], q[3], v[3]
     else:
         return None
     if 0 in q or 0 in k or 0 in v or heads % key_heads or not (q[0] == k[0] == v[0]):
         return None
     scale = a["scale"] if a["scale"] is not None else size**-0.5
-    made = Heads(q[0], heads, key_heads, length, keys, scale, bool(a["is_causal"]), dtype)
+    group = heads // key_heads
+    most = nbytes // dtype.itemsize
+    made = Heads(q[0], key_heads, group, length, keys, size, values, scale, bool(a["is_causal"]), dtype, most)
     return made if _is_whole_mask(given.get("attn_mask"), made) else None
 
 
@@ -119,94 +182,133 @@ def _is_whole_mask(mask: Any, of: Heads) -> bool:
     return mask.shape is not None and mask.shape[-1:] == (of.keys,)
 
 
-def _asked(site: KernelSite, i: int) -> bool:
-    """Whether output i is wanted, as far as the node says."""
-    return not site.node.outputs or (len(site.node.outputs) > i and bool(site.node.outputs[i]))
+def _in_parts(work: Callable[..., None], parts: list[list[Tile]], scratch: tuple[Array, ...]) -> None:
+    """Calls ``work(tile, *its part's scratch)`` for all tiles, those of different parts at the same time."""
+    count = len(scratch) // len(parts)
+
+    def do(i: int, tiles: list[Tile]) -> None:
+        for tile in tiles:
+            work(tile, *scratch[i * count : (i + 1) * count])
+
+    if len(parts) == 1:
+        do(0, parts[0])
+    else:
+        share(do, parts)
 
 
-def _at(x: Array, b: int, h: int, rows: slice, keys: int) -> Array:
-    return None if x is None else x[b, h, rows, :keys]
+def _at(x: Array, tile: Tile, rows: slice, keys: int) -> Array:
+    return None if x is None else x[tile][..., rows, :keys]
+
+
+def _shaped(memory: Array, *shape: int) -> Array:
+    """The beginning of a flat piece of memory as an array."""
+    size = 1
+    for n in shape:
+        size *= n
+    return memory[:size].reshape(shape)
 
 
 @kernel("Attention")
-def attention_by_rows(site: KernelSite) -> Function | None:
-    """Scores, softmax and the mean of the values for one block of query rows after the other."""
-    of = _heads(site)
-    if of is None:
+def attention_by_tiles(site: KernelSite) -> Into | None:
+    """Scores, softmax and the mean of the values for one tile after the other."""
+    of = _heads(site, SCORES)
+    if of is None or site.outputs[0] is None:
         return None
-    shown = _asked(site, 3)
+    parts = of.parts()
 
-    def run(
-        q: Array, k: Array, v: Array, attn_mask: Array = None, past_key: None = None, past_value: None = None,
-        nonpad_kv_seqlen: None = None,
-    ) -> tuple[Array, Array, Array, Array]:  # fmt: skip
-        qs, ks, vs = of.split(q, of.heads), of.split(k, of.key_heads), of.split(v, of.key_heads)
-        y = np.empty((*q.shape[:-1], of.heads * vs.shape[3] if q.ndim == 3 else vs.shape[3]), of.dtype)
-        ys, mask = of.split(y, of.heads), of.mask(attn_mask)
-        raw = np.empty((of.batch, of.heads, of.length, of.keys), of.dtype) if shown else None
-        group = of.heads // of.key_heads
-        for b in range(of.batch):
-            for h in range(of.heads):
-                scaled, key, value = qs[b, h] * of.scale, for_blas(ks[b, h // group]), for_blas(vs[b, h // group])
-                for rows, keys in of.blocks():
-                    keys = of.keys if shown else keys
-                    target = _at(raw, b, h, rows, keys)
-                    e, sums = of.exponentials(
-                        scaled[rows], key[:keys], _at(mask, b, h, rows, keys), of.allowed(rows, keys), target
-                    )
-                    np.divide(np.matmul(e, value[:keys]), sums, ys[b, h, rows])
-        return y, ks, vs, raw
+    def fill(
+        q: Array, k: Array, v: Array, attn_mask: Array, past_key: None, past_value: None, nonpad_kv_seqlen: None,
+        y: Array, present_key: Array, present_value: Array, raw: Array, *scratch: Array,
+    ) -> None:  # fmt: skip
+        qs, ks, vs = of.split(q, of.group), of.split(k), of.split(v)
+        ys, raws, mask = of.split(y, of.group), of.split(raw, of.group), of.mask(attn_mask)
+        for present, x in ((present_key, ks), (present_value, vs)):
+            if present is not None:
+                present[...] = x[:, :, 0]
 
-    return run
+        def work(tile: Tile, of_k: Array, of_e: Array) -> None:
+            query, value, target = for_blas(qs[tile]), for_blas(vs[tile]), ys[tile]
+            key = _turned(ks[tile])  # the BLAS is faster with its rows next to each other
+            turned = np.multiply(key, of.scale, _shaped(of_k, *key.shape))
+            for rows, keys in of.blocks(raw is not None):
+                queries, to = query[..., rows, :], target[..., rows, :]
+                e = _shaped(of_e, *queries.shape[:-1], keys)
+                shown, masked = _at(raws, tile, rows, keys), _at(mask, tile, rows, keys)
+                sums = of.exponentials(queries, turned[..., :keys], masked, of.allowed(rows, keys), shown, e)
+                np.matmul(e, value[..., :keys, :], to)
+                np.divide(to, sums, to)
+
+        _in_parts(work, parts, scratch)
+
+    memory = [((of.pairs * of.size * of.keys,), of.dtype.name), *of.scratch(1, of.step * of.keys)]
+    return site.into(fill, scratch=memory * len(parts))
 
 
 @kernel("Attention.vjp[q,k,v,attn_mask,past_key,past_value]")
-def attention_cotangents_by_rows(site: KernelSite) -> Function | None:
-    """The probabilities again, and back through them, for one block of query rows after the other."""
-    of = _heads(site)
-    mask_type = site.inputs.get("attn_mask")
-    if of is None or site.inputs.get("ct") is None:
+def attention_cotangents_by_tiles(site: KernelSite) -> Into | None:
+    """The probabilities again, and back through them, for one tile after the other."""
+    of = _heads(site, SCORES_BACK)
+    if of is None or site.inputs.get("ct") is None or site.outputs[3] is not None:
         return None
-    if mask_type is not None and mask_type.dtype != "bool" and _asked(site, 3):
-        return None
+    parts = of.parts()
 
-    def run(
-        ct: Array, ct_present_key: Array, ct_present_value: Array, ct_qk_matmul_output: Array, q: Array, k: Array,
-        v: Array, attn_mask: Array = None, past_key: None = None, past_value: None = None,
-        nonpad_kv_seqlen: None = None,
-    ) -> tuple[Array, ...]:  # fmt: skip
-        qs, ks, vs = of.split(q, of.heads), of.split(k, of.key_heads), of.split(v, of.key_heads)
-        q_ct = np.empty(q.shape, of.dtype)
-        k_ct, v_ct = np.zeros(k.shape, of.dtype), np.zeros(v.shape, of.dtype)
-        parts = of.split(q_ct, of.heads), of.split(k_ct, of.key_heads), of.split(v_ct, of.key_heads)
-        cts, mask = of.split(ct, of.heads), of.mask(attn_mask)
-        group = of.heads // of.key_heads
-        for b in range(of.batch):
-            for h in range(of.heads):
-                scaled, key, value = qs[b, h] * of.scale, for_blas(ks[b, h // group]), for_blas(vs[b, h // group])
-                along, to_q = for_blas(cts[b, h]), parts[0][b, h]
-                to_k, to_v = parts[1][b, h // group], parts[2][b, h // group]
-                for rows, keys in of.blocks():
-                    keys = of.keys if ct_qk_matmul_output is not None else keys
-                    p, sums = of.exponentials(
-                        scaled[rows], key[:keys], _at(mask, b, h, rows, keys), of.allowed(rows, keys), None
-                    )
-                    np.divide(p, sums, p)
-                    to_v[:keys] += np.matmul(p.T, along[rows])
-                    s = np.matmul(along[rows], value[:keys].T)
-                    np.subtract(s, np.vecdot(s, p)[:, None], s)
-                    np.multiply(s, p, s)
-                    if ct_qk_matmul_output is not None:
-                        np.add(s, ct_qk_matmul_output[b, h, rows], s)
-                    np.multiply(np.matmul(s, key[:keys]), of.scale, to_q[rows])
-                    to_k[:keys] += np.matmul(s.T, scaled[rows])
-        if ct_present_key is not None:
-            parts[1][...] += ct_present_key
-        if ct_present_value is not None:
-            parts[2][...] += ct_present_value
-        return q_ct, k_ct, v_ct, None, None, None
+    def fill(
+        ct: Array, ct_present_key: Array, ct_present_value: Array, ct_raw: Array, q: Array, k: Array, v: Array,
+        attn_mask: Array, past_key: None, past_value: None, nonpad_kv_seqlen: None, q_ct: Array, k_ct: Array,
+        v_ct: Array, mask_ct: None, past_key_ct: None, past_value_ct: None, *scratch: Array,
+    ) -> None:  # fmt: skip
+        qs, ks, vs, cts = of.split(q, of.group), of.split(k), of.split(v), of.split(ct, of.group)
+        raws, mask = of.split(ct_raw, of.group), of.mask(attn_mask)
+        to_qs = of.split(q_ct, of.group)
+        to_ks, to_vs = _begun(of.split(k_ct), ct_present_key), _begun(of.split(v_ct), ct_present_value)
 
-    return run
+        def work(tile: Tile, of_q: Array, of_p: Array, of_s: Array, memory: Array) -> None:
+            key, value, along = for_blas(ks[tile]), for_blas(vs[tile]), for_blas(cts[tile])
+            scaled = _shaped(of_q, *qs[tile].shape)
+            np.multiply(qs[tile], of.scale, scaled)
+            for rows, keys in of.blocks(ct_raw is not None):
+                queries, given = scaled[..., rows, :], along[..., rows, :]
+                p, s = (_shaped(m, *queries.shape[:-1], keys) for m in (of_p, of_s))
+                masked = _at(mask, tile, rows, keys)
+                turned = _turned(key[..., :keys, :])
+                sums = of.exponentials(queries, turned, masked, of.allowed(rows, keys), None, p)
+                np.divide(p, sums, p)
+                _add_product(_turned(p), given, to_vs, tile, memory)
+                np.matmul(given, _turned(value[..., :keys, :]), s)
+                np.subtract(s, np.vecdot(s, p)[..., None], s)
+                np.multiply(s, p, s)
+                if raws is not None:
+                    np.add(s, raws[tile][..., rows, :], s)
+                if to_qs is not None:
+                    to_q = to_qs[tile][..., rows, :]
+                    np.matmul(s, key[..., :keys, :], to_q)
+                    np.multiply(to_q, of.scale, to_q)
+                _add_product(_turned(s), queries, to_ks, tile, memory)
+
+        _in_parts(work, parts, scratch)
+
+    block, widest = of.step * of.keys, of.keys * max(of.size, of.values)
+    return site.into(fill, scratch=of.scratch(len(parts), of.size * of.length, block, block, widest))
 
 
-KERNELS = (attention_by_rows, attention_cotangents_by_rows)
+def _begun(cts: Array, given: Array) -> Array:
+    """A cotangent that products are to be added to; None where it is not wanted."""
+    if cts is not None:
+        cts[:, :, 0] = 0 if given is None else given
+    return cts
+
+
+def _add_product(a: Array, b: Array, total: Array, tile: Tile, memory: Array) -> None:
+    """Adds a b, summed over the query heads, to the first rows of a tile of the total, if there is one."""
+    if total is None:
+        return
+    made = _shaped(memory, *a.shape[:-1], b.shape[-1])
+    np.matmul(a, b, made)
+    part = total[tile][..., : a.shape[-2], :]
+    if a.shape[2] == 1:
+        np.add(part, made, part)
+    else:
+        part += np.add.reduce(made, axis=2, keepdims=True)
+
+
+KERNELS = (attention_by_tiles, attention_cotangents_by_tiles)

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from graphrt.definitions import Kernel, KernelSite, kernel
+from graphrt.definitions import Into, Kernel, KernelSite, kernel
 from graphrt.op import Array
-from graphrt.runtime.kernels._blocks import BLOCK, elementwise, summed_to
+from graphrt.runtime.kernels._blocks import elementwise, parts_of, summed_to
 
 Function = Callable[..., Any]
 
@@ -33,48 +33,58 @@ _UFUNCS: dict[str, tuple[np.ufunc, tuple[str, ...]]] = {
 
 
 def _plain(op_type: str, ufunc: np.ufunc, names: tuple[str, ...]) -> Kernel:
-    def serves(site: KernelSite) -> bool:
-        return site.is_float(*names) and "broadcast" not in site.attributes
+    def make(site: KernelSite) -> Into | None:
+        if not site.is_float(*names) or "broadcast" in site.attributes:
+            return None
+        return site.into(ufunc, over={0: tuple(range(len(names)))})
 
-    return Kernel(f"plain_{op_type.lower()}", op_type, lambda site: ufunc if serves(site) else None)
+    return Kernel(f"plain_{op_type.lower()}", op_type, make)
 
 
 # ---- cotangents of what was broadcast ----------------------------------------------------------------------
 
 
+def _linear_cotangent(op_type: str, name: str) -> Kernel:
+    """The cotangent of a term: summed over what it was broadcast along."""
+
+    def make(site: KernelSite) -> Function | Into | None:
+        if "broadcast" in site.attributes:  # an op of opset 6
+            return None
+        like = site.inputs.get(f"{name}_like")
+        if like is None or site.inputs["ct"] == like:
+            return lambda ct, like=None: ct
+        total = _summed(site, f"{name}_like")
+        return None if total is None else site.into(lambda ct, like, y: total(ct, y))
+
+    return Kernel(f"{op_type.lower()}_cotangent_{name}", f"{op_type}.vjp[{name}]", make)
+
+
 def _summed(site: KernelSite, like: str) -> Function | None:
-    """What sums a cotangent ``ct`` to the shape of an input; ``like`` may be absent where shapes agree."""
-    if "broadcast" in site.attributes:  # an op of opset 6
-        return None
-    if site.inputs.get(like) is None:
-        return lambda ct: ct
+    """What sums a cotangent ``ct`` to the shape of an input."""
     if not site.is_float("ct", like):
         return None
     return summed_to(site.shape("ct"), site.shape(like), site.inputs["ct"].dtype)
 
 
-def _linear_cotangent(op_type: str, name: str) -> Kernel:
-    """The cotangent of a term: summed over what it was broadcast along."""
-
-    def make(site: KernelSite) -> Function | None:
-        total = _summed(site, f"{name}_like")
-        if total is None:
-            return None
-        return lambda ct, like=None: total(ct)
-
-    return Kernel(f"{op_type.lower()}_cotangent_{name}", f"{op_type}.vjp[{name}]", make)
-
-
 def _factor_cotangent(name: str, other: str) -> Kernel:
     """The cotangent of a factor: ct times the other, summed over what it was broadcast along."""
 
-    def make(site: KernelSite) -> Function | None:
+    def make(site: KernelSite) -> Into | None:
+        if "broadcast" in site.attributes or not site.is_float("ct", other):
+            return None
+        shape, like = site.shape("ct"), site.inputs.get(f"{name}_like")
+        if len(site.shape(other)) > len(shape):
+            return None
+        if like is None or site.inputs["ct"] == like:
+            return site.into(lambda ct, factor, like, y: np.multiply(ct, factor, y), over={0: (0, 1)})
         total = _summed(site, f"{name}_like")
-        if total is None or not site.is_float("ct", other):
+        if total is None:
             return None
-        if len(site.shape(other)) > len(site.shape("ct")):
-            return None
-        return lambda ct, factor, like=None: total(np.multiply(ct, factor))
+
+        def fill(ct: Array, factor: Array, like: Array, y: Array, product: Array) -> None:
+            total(np.multiply(ct, factor, product), y)
+
+        return site.into(fill, scratch=[(shape, site.inputs["ct"].dtype)])
 
     return Kernel(f"mul_cotangent_{name}", f"Mul.vjp[{name}]", make)
 
@@ -82,11 +92,13 @@ def _factor_cotangent(name: str, other: str) -> Kernel:
 # ---- blocks ------------------------------------------------------------------------------------------------
 
 
-def _in_blocks(compute: Function, scratch: int, *names: str) -> Callable[[KernelSite], Function | None]:
-    def make(site: KernelSite) -> Function | None:
+def _in_blocks(
+    compute: Function, scratch: int, *names: str, over: tuple[int, ...] = ()
+) -> Callable[[KernelSite], Into | None]:
+    def make(site: KernelSite) -> Into | None:
         if not site.is_float(*names) or any(site.shape(n) != site.shape(names[0]) for n in names):
             return None
-        return elementwise(compute, site.shape(names[0]), site.inputs[names[0]].dtype, scratch)
+        return elementwise(site, compute, site.shape(names[0]), site.inputs[names[0]].dtype, scratch, over)
 
     return make
 
@@ -115,19 +127,19 @@ def _relu_cotangent(ct: Array, y: Array, x_ct: Array) -> None:
 
 
 @kernel("Relu")
-def relu(site: KernelSite) -> Function | None:
+def relu(site: KernelSite) -> Into | None:
     """The larger of x and a zero that lies in the cache: NumPy is slower with a scalar."""
     if not site.is_float("x"):
         return None
     shape, dtype = site.shape("x"), np.dtype(site.inputs["x"].dtype)
     size = math.prod(shape)
-    zeros = np.zeros(min(size, BLOCK // dtype.itemsize), dtype)
+    zeros = np.zeros(parts_of(size, dtype.itemsize)[0][0].stop, dtype)
     zeros = zeros.reshape(shape) if zeros.size == size else zeros
 
     def compute(x: Array, y: Array) -> None:
         np.maximum(x, zeros if x.shape == zeros.shape else zeros[: x.size], out=y)
 
-    return elementwise(compute, shape, dtype)
+    return elementwise(site, compute, shape, dtype, over=(0,))
 
 
 # ---- the normal distribution function and its relatives ----------------------------------------------------
@@ -222,13 +234,13 @@ def _single(site: KernelSite, name: str) -> bool:
 
 
 @kernel("Erf")
-def erf(site: KernelSite) -> Function | None:
+def erf(site: KernelSite) -> Into | None:
     """tanh of an odd polynomial; float32."""
     return _in_blocks(_erf, 1, "input")(site) if _single(site, "input") else None
 
 
 @kernel("Gelu")
-def gelu(site: KernelSite) -> Function | None:
+def gelu(site: KernelSite) -> Into | None:
     """x over 1 + exp of an odd polynomial; the exact form in float32 only."""
     if site.attributes["approximate"] == "tanh":
         return _in_blocks(_gelu_tanh, 0, "x")(site)
@@ -236,7 +248,7 @@ def gelu(site: KernelSite) -> Function | None:
 
 
 @kernel("Gelu.vjp[x]")
-def gelu_cotangent(site: KernelSite) -> Function | None:
+def gelu_cotangent(site: KernelSite) -> Into | None:
     """ct (Phi(x) + x phi(x)); the exact form in float32 only."""
     if site.attributes["approximate"] == "tanh":
         return _in_blocks(_gelu_tanh_cotangent, 2, "ct", "x")(site)
@@ -247,8 +259,8 @@ KERNELS = (
     *(_plain(op_type, ufunc, names) for op_type, (ufunc, names) in _UFUNCS.items()),
     _linear_cotangent("Add", "a"), _linear_cotangent("Add", "b"), _linear_cotangent("Sub", "a"),
     _factor_cotangent("a", "b"), _factor_cotangent("b", "a"),
-    relu, kernel("Relu.vjp[x]", name="relu_cotangent")(_in_blocks(_relu_cotangent, 0, "ct", "y")),
-    kernel("Sigmoid", name="sigmoid")(_in_blocks(_sigmoid, 0, "x")),
+    relu, kernel("Relu.vjp[x]", name="relu_cotangent")(_in_blocks(_relu_cotangent, 0, "ct", "y", over=(0, 1))),
+    kernel("Sigmoid", name="sigmoid")(_in_blocks(_sigmoid, 0, "x", over=(0,))),
     kernel("Sigmoid.vjp[x]", name="sigmoid_cotangent")(_in_blocks(_sigmoid_cotangent, 0, "ct", "y")),
     kernel("Tanh.vjp[input]", name="tanh_cotangent")(_in_blocks(_tanh_cotangent, 0, "ct", "output")),
     erf, gelu, gelu_cotangent,

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
-from graphrt.definitions import KernelSite, kernel
+from graphrt.definitions import Into, KernelSite, kernel
 from graphrt.op import Array
 from graphrt.types import TensorType
-
-Function = Callable[..., Any]
 
 
 def _serves(site: KernelSite) -> bool:
@@ -24,29 +19,28 @@ def _serves(site: KernelSite) -> bool:
 
 
 @kernel("SoftmaxCrossEntropyLoss")
-def cross_entropy_of_matrix(site: KernelSite) -> Function | None:
+def cross_entropy_of_matrix(site: KernelSite) -> Into | None:
     """mean or sum of logsumexp(scores) - scores[label]."""
-    if not _serves(site) or site.attributes.get("n_outputs", 1) > 1:
+    if not _serves(site) or site.outputs[0] is None or site.outputs[1] is not None:
         return None
     n, classes = site.shape("scores")
     rows = np.arange(n)
     average = site.attributes["reduction"] == "mean"
 
-    def loss(scores: Array, labels: Array, weights: None = None) -> tuple[Array, None]:
+    def fill(scores: Array, labels: Array, weights: None, loss: Array, log_prob: None, shifted: Array) -> None:
         _check_labels(labels, classes)
-        high = np.maximum.reduce(scores, axis=1, keepdims=True)
-        shifted = scores - high
+        np.subtract(scores, np.maximum.reduce(scores, axis=1, keepdims=True), shifted)
         picked = shifted[rows, labels]
         total = np.log(np.add.reduce(np.exp(shifted, shifted), axis=1))
         total -= picked
         summed = np.add.reduce(total)
-        return np.asarray(summed / n if average else summed, scores.dtype), None
+        loss[...] = summed / n if average else summed
 
-    return loss
+    return site.into(fill, scratch=[((n, classes), site.inputs["scores"].dtype)])
 
 
 @kernel("SoftmaxCrossEntropyLoss.vjp[scores]")
-def cross_entropy_cotangent_of_matrix(site: KernelSite) -> Function | None:
+def cross_entropy_cotangent_of_matrix(site: KernelSite) -> Into | None:
     """ct (softmax(scores) - onehot(label)), divided by n for the mean."""
     if not _serves(site) or site.inputs.get("ct") is None or site.inputs.get("ct_log_prob") is not None:
         return None
@@ -54,16 +48,15 @@ def cross_entropy_cotangent_of_matrix(site: KernelSite) -> Function | None:
     rows = np.arange(n)
     average = site.attributes["reduction"] == "mean"
 
-    def cotangent(ct: Array, ct_log_prob: None, scores: Array, labels: Array, weights: None = None) -> Array:
+    def fill(ct: Array, ct_log_prob: None, scores: Array, labels: Array, weights: None, p: Array) -> None:
         _check_labels(labels, classes)
-        p = scores - np.maximum.reduce(scores, axis=1, keepdims=True)
+        np.subtract(scores, np.maximum.reduce(scores, axis=1, keepdims=True), p)
         np.exp(p, p)
         p /= np.add.reduce(p, axis=1, keepdims=True)
         p[rows, labels] -= 1
         p *= ct / n if average else ct
-        return p
 
-    return cotangent
+    return site.into(fill, over={0: (2,)})
 
 
 def _check_labels(labels: Array, classes: int) -> None:

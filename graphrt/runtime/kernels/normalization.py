@@ -8,39 +8,43 @@ from typing import Any
 
 import numpy as np
 
-from graphrt.definitions import KernelSite, kernel
+from graphrt.definitions import Into, KernelSite, kernel
 from graphrt.op import Array
-from graphrt.runtime.kernels._threads import share
+from graphrt.runtime.kernels._threads import divide, share, threads_for
 
-Function = Callable[..., Any]
 BLOCK = 1 << 19
 """Numbers worked on at a time."""
+SPEED = 0.6
+"""Nanoseconds that one number takes, about."""
 _PARAMETERS = ("scale", "b", "input_mean", "input_var")
 
 
 class _Channels:
-    """x [N, C, *S] as [N, C, S], in blocks of channels."""
+    """x [N, C, *S] as [N, C, S], in blocks of channels divided among threads."""
 
     def __init__(self, shape: tuple[int, ...], dtype: str):
-        self.shape, self.flat = shape, (shape[0], shape[1], math.prod(shape[2:]))
+        self.flat = shape[0], shape[1], math.prod(shape[2:])
         self.count = self.flat[0] * self.flat[2]
         self.ones = np.ones(self.flat[2], dtype)
-        step = max(1, BLOCK // self.count)
-        self.blocks = [slice(i, min(i + step, shape[1])) for i in range(0, shape[1], step)]
+        duration = math.prod(shape) * SPEED
+        step = max(1, min(BLOCK // self.count, -(-shape[1] // threads_for(duration))))
+        blocks = [slice(i, min(i + step, shape[1])) for i in range(0, shape[1], step)]
+        self.parts = divide(blocks, nanoseconds=duration)
+        self.block = len(self.parts), shape[0], step, self.flat[2]
 
     def sums(self, a: Array, b: Array | None = None) -> Array:
         """Per channel the sum of a, or of a * b: [c], float64. In places: by the BLAS along S, then over N."""
         return np.add.reduce(np.vecdot(a, self.ones if b is None else b), axis=0, dtype=np.float64)
 
     def over_blocks(self, work: Callable[..., None], *arrays: Array) -> None:
-        """Calls ``work`` for blocks of channels: where they are, and these parts of the arrays, each [N, c, S]."""
+        """Calls ``work`` for blocks of channels: its part, where they are, and those of the arrays, each [N, c, S]."""
         flat = [a.reshape(self.flat) for a in arrays]
 
-        def each(_: Any, found: list[slice]) -> None:
-            for at in found:
-                work(at, *(a[:, at] for a in flat))
+        def each(i: int, blocks: list[slice]) -> None:
+            for at in blocks:
+                work(i, at, *(a[:, at] for a in flat))
 
-        share(each, [(None, self.blocks)])
+        share(each, self.parts)
 
 
 def _channels(site: KernelSite, *parameters: str) -> _Channels | None:
@@ -65,42 +69,38 @@ def _column(p: Array, like: Array) -> Array:
 
 
 @kernel("BatchNormalization")
-def batch_normalization(site: KernelSite) -> Function | None:
+def batch_normalization(site: KernelSite) -> Into | None:
     """y, and in training the next running statistics and (before opset 14) the batch's own."""
     channels = _channels(site, *_PARAMETERS)
-    if channels is None:
+    if channels is None or site.outputs[0] is None:
         return None
-    many = "training_mode" not in site.attributes
-    return _training(site, channels, many) if _trains(site) else _inference(site, channels, many)
+    return site.into(_training(site, channels) if _trains(site) else _inference(site, channels), over={0: (0,)})
 
 
-def _inference(site: KernelSite, channels: _Channels, many: bool) -> Function:
+def _inference(site: KernelSite, channels: _Channels) -> Callable[..., None]:
     epsilon = site.attributes["epsilon"]
-    absent = (None,) * (4 if many else 2)
 
-    def normalize(x: Array, scale: Array, b: Array, mean: Array, var: Array) -> tuple[Any, ...]:
-        y = np.empty(channels.shape, x.dtype)
+    def normalize(x: Array, scale: Array, b: Array, mean: Array, var: Array, y: Array, *absent: None) -> None:
         factor = scale / np.sqrt(var + epsilon)
 
-        def work(at: slice, part: Array, to: Array) -> None:
+        def work(i: int, at: slice, part: Array, to: Array) -> None:
             np.subtract(part, mean[at, None], to)
             np.multiply(to, factor[at, None], to)
             np.add(to, b[at, None], to)
 
         channels.over_blocks(work, x, y)
-        return y, *absent
 
     return normalize
 
 
-def _training(site: KernelSite, channels: _Channels, many: bool) -> Function:
+def _training(site: KernelSite, channels: _Channels) -> Callable[..., None]:
     epsilon, momentum, count = site.attributes["epsilon"], site.attributes["momentum"], channels.count
 
-    def normalize(x: Array, scale: Array, b: Array, mean: Array, var: Array) -> tuple[Any, ...]:
-        y = np.empty(channels.shape, x.dtype)
-        batch = np.empty((2, channels.shape[1]))
+    def normalize(x: Array, scale: Array, b: Array, *rest: Any) -> None:
+        (mean, var), y, running, saved = rest[:2], rest[2], rest[3:5], rest[5:]
+        batch = np.empty((2, channels.flat[1]))
 
-        def work(at: slice, part: Array, to: Array) -> None:
+        def work(i: int, at: slice, part: Array, to: Array) -> None:
             mean_here = np.divide(channels.sums(part), count, out=batch[0, at])
             np.subtract(part, _column(mean_here, x), to)
             var_here = np.divide(channels.sums(to, to), count, out=batch[1, at])
@@ -108,11 +108,12 @@ def _training(site: KernelSite, channels: _Channels, many: bool) -> Function:
             np.add(to, b[at, None], to)
 
         channels.over_blocks(work, x, y)
-        running = [
-            np.asarray(given * momentum + found * (1 - momentum), x.dtype)
-            for given, found in zip((mean, var), batch, strict=True)
-        ]
-        return y, *running, *(batch.astype(x.dtype) if many else ())
+        for given, found, to in zip((mean, var), batch, running, strict=True):
+            if to is not None:
+                to[...] = given * momentum + found * (1 - momentum)
+        for found, to in zip(batch, saved, strict=False):
+            if to is not None:
+                to[...] = found
 
     return normalize
 
@@ -121,44 +122,46 @@ _JOINT = "BatchNormalization.vjp[x,scale,b,input_mean,input_var]"
 
 
 @kernel(_JOINT)
-def batch_normalization_cotangents(site: KernelSite) -> Function | None:
+def batch_normalization_cotangents(site: KernelSite) -> Into | None:
     """In training: x_ct = scale inv (ct - <ct> - xhat <ct xhat>) and what comes through the statistics."""
     channels = _channels(site, "scale", "b_like", "input_mean", "input_var")
-    if channels is None or not _trains(site) or not site.is_float("x", "ct"):
+    if channels is None or not _trains(site) or not site.is_float("x", "ct") or site.outputs[0] is None:
         return None
     epsilon, momentum, count = site.attributes["epsilon"], site.attributes["momentum"], channels.count
-    many = "training_mode" not in site.attributes
+    saved = ("ct_saved_mean", "ct_saved_var") if "ct_saved_mean" in site.inputs else ()
+    x_at = 3 + len(saved)
 
-    def cotangents(
-        ct: Array, ct_running_mean: Array | None, ct_running_var: Array | None, *rest: Any
-    ) -> tuple[Any, ...]:
-        ct_saved, (x, scale, *_) = (rest[:2], rest[2:]) if many else ((None, None), rest)
-        through = [
-            _through(r, s, momentum, count) for r, s in zip((ct_running_mean, ct_running_var), ct_saved, strict=True)
-        ]
-        x_ct = np.empty(channels.shape, x.dtype)
-        scale_ct, b_ct = np.empty((2, channels.shape[1]), x.dtype)
+    def cotangents(ct: Array, *rest: Any) -> None:
+        ct_running, ct_saved = rest[:2], rest[2 : 2 + len(saved)] or (None, None)
+        x, scale, *_ = rest[x_at - 1 :]
+        x_ct, scale_ct, b_ct, *backs, spare, sums = rest[x_at + 4 :]
+        through = [_through(r, s, momentum, count) for r, s in zip(ct_running, ct_saved, strict=True)]
 
-        def work(at: slice, ct_: Array, x_: Array, to: Array) -> None:
-            mean = _column(channels.sums(x_) / count, x)
-            np.subtract(x_, mean, to)
+        def work(i: int, at: slice, ct_: Array, x_: Array, to: Array) -> None:
+            mean = channels.sums(x_) / count
+            np.subtract(x_, _column(mean, x), to)
             inv = 1 / np.sqrt(channels.sums(to, to) / count + epsilon)
-            total, along = channels.sums(ct_), channels.sums(ct_, to)
-            scale_ct[at], b_ct[at] = along * inv, total
-            np.multiply(to, _column(inv * inv * along / -count, x), to)
-            np.add(to, ct_, to)
-            np.subtract(to, _column(total / count, x), to)
-            np.multiply(to, _column(scale[at] * inv, x), to)
+            sums[0, at], sums[1, at] = total, along = channels.sums(ct_), channels.sums(ct_, to) * inv
+            factor = scale[at] * inv
+            slope, shift = -factor * inv * along / count, -factor * total / count
             if through[0] is not None:
-                np.add(to, _column(through[0][at], x), to)
+                shift += through[0][at]
             if through[1] is not None:
-                np.add(to, (x_ - mean) * _column(2 * through[1][at], x), to)
+                slope += 2 * through[1][at]
+            np.multiply(to, _column(slope, x), to)
+            np.add(to, np.multiply(ct_, _column(factor, x), spare[i, :, : to.shape[1]]), to)
+            np.add(to, _column(shift, x), to)
 
         channels.over_blocks(work, ct, x, x_ct)
-        back = [None if c is None else c * c.dtype.type(momentum) for c in (ct_running_mean, ct_running_var)]
-        return x_ct, scale_ct, b_ct, *back
+        for found, made in zip(sums, (b_ct, scale_ct), strict=True):
+            if made is not None:
+                made[...] = found
+        for given, back in zip(ct_running, backs, strict=True):
+            if back is not None:
+                back[...] = 0 if given is None else given * momentum
 
-    return cotangents
+    scratch = [(channels.block, str(site.inputs["x"].dtype)), ((2, channels.flat[1]), "float64")]
+    return site.into(cotangents, over={0: (x_at,)}, scratch=scratch)
 
 
 def _through(ct_running: Array | None, ct_saved: Array | None, momentum: float, count: int) -> Array | None:

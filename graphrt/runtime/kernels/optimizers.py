@@ -1,111 +1,165 @@
-"""Optimizer updates that allocate what they return and little else, in blocks that stay in the cache.
+"""Optimizer updates that may write the new weights and state over the old ones, in as few passes as there can be.
 
-The arrays they are given are not changed: a run that goes wrong is undone by going back to them.
+A scaled sum is one pass of the BLAS; what takes more goes through blocks that stay in the cache.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from graphrt.definitions import OPTIMIZER_DOMAIN, KernelSite, kernel
+from graphrt.definitions import OPTIMIZER_DOMAIN, Into, KernelSite, kernel
 from graphrt.op import Array
+from graphrt.runtime import blas
+from graphrt.runtime.kernels._threads import limit_threads
 
-Function = Callable[..., Any]
-BLOCK = 1 << 16
-"""Bytes of a block: several of them fit in the second-level cache together."""
+Sum = Callable[[Any, Array, Any, Array], None]
+BLOCK = 1 << 15
+"""Bytes of a block: many of them fit in the second-level cache together, and the BLAS takes one thread for it."""
+
+
+def _scaled_sum(dtype: str) -> Sum:
+    """``add(a, x, b, y)``: y = a x + b y, in place, for contiguous arrays of one size."""
+    axpby, axpy = blas.axpby(dtype), blas.axpy(dtype)
+
+    def add(a: Any, x: Array, b: Any, y: Array) -> None:
+        if b == 1:
+            axpy(y.size, a, x.ctypes.data, 1, y.ctypes.data, 1)  # type: ignore[misc]
+        else:
+            axpby(y.size, a, x.ctypes.data, 1, b, y.ctypes.data, 1)  # type: ignore[misc]
+
+    def add_by_numpy(a: Any, x: Array, b: Any, y: Array) -> None:
+        if b != 1:
+            np.multiply(y, y.dtype.type(b), y)
+        np.add(y, x * x.dtype.type(a), y)
+
+    return add_by_numpy if axpby is None or axpy is None else add
+
+
+def _in_cache(site: KernelSite, update: Callable[..., None]) -> Callable[..., None]:
+    """The update on one thread of the BLAS where the arrays are so small that a second one costs more than it saves."""
+    size = math.prod(site.shape("w"))
+    if not _BLAS_ALONE < size < _BLAS_TOGETHER:
+        return update
+
+    def on_one_thread(*arrays: Array) -> None:
+        with limit_threads(1):
+            update(*arrays)
+
+    return on_one_thread
+
+
+_BLAS_ALONE, _BLAS_TOGETHER = 10_000, 1 << 20
+"""OpenBLAS takes a second thread for a scaled sum from the first number of elements; it pays from about the second."""
 
 
 @kernel("SGD", domain=OPTIMIZER_DOMAIN)
-def sgd(site: KernelSite) -> Function | None:
-    """Momentum and step in one go through memory."""
+def sgd(site: KernelSite) -> Into | None:
+    """Two passes: the gradient is added to the scaled momentum, and that, scaled, to the weights."""
     a = site.attributes
-    if not site.is_float("w", "g") or not a["momentum"] or site.inputs.get("m") is None or not site.is_float("w", "m"):
+    if not site.is_float("w", "g") or site.outputs[0] is None:
         return None
-    momentum, fresh, nesterov, decay = a["momentum"], 1 - a["dampening"], a["nesterov"], a["weight_decay"]
+    add, decay = _scaled_sum(site.inputs["w"].dtype), a["weight_decay"]
+    if not a["momentum"]:
 
-    def update(w: Array, g: Array, learning_rate: Array, step: Array, m: Array) -> tuple[Array, Array]:
-        w_new, m_new = np.empty(w.shape, w.dtype), np.empty(m.shape, m.dtype)
-        first = step <= 1
-        for w_, g_, m_, wn, mn in _blocks(w, g, m, w_new, m_new):
+        def descend(w: Array, g: Array, learning_rate: Array, step: Array, m: None, w_new: Array, m_new: None) -> None:
+            rate = learning_rate.item()
+            _copy(w, w_new)
+            add(-rate, np.ascontiguousarray(g), 1 - rate * decay, w_new)
+
+        return site.into(_in_cache(site, descend), over={0: (0,)})
+    if site.inputs.get("m") is None or not site.is_float("w", "m") or None in site.outputs:
+        return None
+    momentum, fresh, nesterov = a["momentum"], 1 - a["dampening"], a["nesterov"]
+
+    def update(w: Array, g: Array, learning_rate: Array, step: Array, m: Array, w_new: Array, m_new: Array) -> None:
+        rate, g = learning_rate.item(), np.ascontiguousarray(g)
+        _copy(w, w_new)
+        if step <= 1:
+            m_new[...] = g
             if decay:
-                g_ = g_ + decay * w_
-            if first:
-                mn[...] = g_
-            else:
-                np.multiply(m_, momentum, mn)
-                mn += g_ if fresh == 1 else fresh * g_
-            if nesterov:
-                np.multiply(mn, momentum, wn)
-                wn += g_
-                wn *= learning_rate
-            else:
-                np.multiply(mn, learning_rate, wn)
-            np.subtract(w_, wn, wn)
-        return w_new, m_new
+                add(decay, w_new, 1, m_new)
+        else:
+            _copy(m, m_new)
+            add(fresh, g, momentum, m_new)
+            if decay:
+                add(fresh * decay, w_new, 1, m_new)
+        if nesterov:
+            add(-rate, g, 1 - rate * decay, w_new)
+            rate *= momentum
+        add(-rate, m_new, 1, w_new)
 
-    return update
+    return site.into(_in_cache(site, update), over={0: (0,), 1: (4,)})
 
 
-def _adam(site: KernelSite, decoupled: bool) -> Function | None:
+def _copy(x: Array, y: Array) -> None:
+    if x is not y:
+        np.copyto(y, x)
+
+
+def _adam(site: KernelSite, decoupled: bool) -> Into | None:
     a = site.attributes
-    if not site.is_float("w", "g") or not site.is_float("w", "m") or a["amsgrad"]:
+    if not site.is_float("w", "g") or not site.is_float("w", "m") or a["amsgrad"] or None in site.outputs[:3]:
         return None
     beta1, beta2, epsilon, decay = a["beta1"], a["beta2"], a["epsilon"], a["weight_decay"]
+    add = _scaled_sum(site.inputs["w"].dtype)
 
     def update(
-        w: Array, g: Array, learning_rate: Array, step: Array, m: Array, v: Array, v_max: None = None
-    ) -> tuple[Array, Array, Array, None]:
-        w_new, m_new, v_new = (np.empty(x.shape, x.dtype) for x in (w, m, v))
-        count = int(step)
-        root, rate = (1 - beta2**count) ** 0.5, learning_rate / (1 - beta1**count)
-        shrink = 1 - learning_rate * decay
-        for w_, g_, m_, v_, wn, mn, vn in _blocks(w, g, m, v, w_new, m_new, v_new):
+        w: Array, g: Array, learning_rate: Array, step: Array, m: Array, v: Array, v_max: None,
+        w_new: Array, m_new: Array, v_new: Array, v_max_new: None, free: Array,
+    ) -> None:  # fmt: skip
+        count, rate = int(step), learning_rate.item()
+        root = (1 - beta2**count) ** 0.5
+        scale, small = -rate * root / (1 - beta1**count), epsilon * root
+        keep = 1 - rate * decay if decoupled else 1
+        for old, new in ((w, w_new), (m, m_new), (v, v_new)):
+            _copy(old, new)
+        for g_, wn, mn, vn, s in _blocks(np.ascontiguousarray(g), w_new, m_new, v_new, scratch=free):
             if decay and not decoupled:
-                g_ = g_ + decay * w_
-            np.multiply(g_, 1 - beta1, wn)
-            np.multiply(m_, beta1, mn)
-            mn += wn
-            np.multiply(g_, g_, wn)
-            wn *= 1 - beta2
-            np.multiply(v_, beta2, vn)
-            vn += wn
-            np.sqrt(vn, wn)
-            wn /= root
-            wn += epsilon
-            np.divide(mn, wn, wn)
-            wn *= rate
-            if decay and decoupled:
-                np.subtract(w_ * shrink, wn, wn)
-            else:
-                np.subtract(w_, wn, wn)
-        return w_new, m_new, v_new, None
+                g_ = g_ + decay * wn
+            add(1 - beta1, g_, beta1, mn)
+            np.multiply(g_, g_, s)
+            add(1 - beta2, s, beta2, vn)
+            np.sqrt(vn, s)
+            np.add(s, small, s)
+            np.divide(mn, s, s)
+            add(scale, s, keep, wn)
 
-    return update
+    # without epsilon an update can be 0 / 0: then the old weights have to survive it
+    return site.into(update, over={0: (0,), 1: (4,), 2: (5,)} if epsilon > 0 else {}, scratch=[_block_of(site)])
 
 
 @kernel("Adam", domain=OPTIMIZER_DOMAIN)
-def adam(site: KernelSite) -> Function | None:
+def adam(site: KernelSite) -> Into | None:
     """All of Adam's passes over one block at a time."""
     return _adam(site, decoupled=False)
 
 
 @kernel("AdamW", domain=OPTIMIZER_DOMAIN)
-def adamw(site: KernelSite) -> Function | None:
+def adamw(site: KernelSite) -> Into | None:
     """All of AdamW's passes over one block at a time."""
     return _adam(site, decoupled=True)
 
 
-def _blocks(*arrays: Array) -> Any:
-    """The arrays side by side in blocks of `BLOCK` bytes; whole where they are small or not contiguous."""
-    first = arrays[0]
-    length = BLOCK // first.itemsize
-    if first.size <= length or not all(x.flags.c_contiguous for x in arrays):
-        return (arrays,)
+def _block_of(site: KernelSite) -> tuple[tuple[int, ...], str]:
+    """Shape and dtype of the scratch memory for one block."""
+    t = site.inputs["w"]
+    return (min(math.prod(t.shape), BLOCK // np.dtype(t.dtype).itemsize),), t.dtype
+
+
+def _blocks(*arrays: Array, scratch: Array) -> Iterator[tuple[Array, ...]]:
+    """The arrays side by side in blocks of `BLOCK` bytes, each with scratch memory of its size."""
+    shape, length = arrays[0].shape, scratch.size
+    if math.prod(shape) == length:
+        yield *arrays, scratch.reshape(shape)
+        return
     flat = [x.reshape(-1) for x in arrays]
-    return (tuple(x[i : i + length] for x in flat) for i in range(0, first.size, length))
+    for i in range(0, math.prod(shape), length):
+        parts = tuple(x[i : i + length] for x in flat)
+        yield *parts, scratch[: parts[0].size]
 
 
 KERNELS = (sgd, adam, adamw)

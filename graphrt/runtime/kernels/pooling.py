@@ -1,4 +1,4 @@
-"""Pooling: one axis after the other where that gives the same, in blocks of images that stay in the cache."""
+"""Pooling: one axis after the other, which gives the same, in blocks of images that stay in the cache."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from graphrt.definitions import KernelSite, kernel
+from graphrt.definitions import Into, KernelSite, kernel
 from graphrt.op import Array
 from graphrt.ops._windows import Window, window
-from graphrt.runtime.kernels._threads import share
+from graphrt.runtime.kernels._threads import divide, share
 
 Function = Callable[..., Any]
 Tap = tuple[slice, slice]
-BLOCK = 1 << 18
+Pass = tuple[int, list[Tap], tuple[int, ...]]
+"""An axis of a block of images, its taps, and the size of an image afterwards."""
+BLOCK = 1 << 17
 """Numbers of the input worked on at a time."""
+SPEED = 0.4
+"""Nanoseconds that one number of the input takes along one axis, about."""
 
 
 def _pooled(site: KernelSite, x: str) -> Window | None:
@@ -38,28 +42,36 @@ def _taps(win: Window, axis: int) -> list[Tap]:
     return [(to[0], at[0]) for _, to, at in _line(win, axis).taps()]
 
 
-def _over_blocks(count: int, size: int, work: Callable[[slice], None]) -> None:
-    """Calls ``work`` for slices of count images of this size, in several threads where kernels use some."""
-    step = max(1, BLOCK // size)
+class _Images:
+    """Images of one size, [N, C, *S], in blocks divided among threads."""
 
-    def each(_: Any, found: list[slice]) -> None:
-        for at in found:
-            work(at)
+    def __init__(self, shape: tuple[int, ...], dtype: str, passes: int):
+        self.count, self.size, self.dtype = shape[0] * shape[1], shape[2:], dtype
+        self.step = min(self.count, max(1, BLOCK // math.prod(self.size)))
+        blocks = [slice(i, i + self.step) for i in range(0, self.count, self.step)]
+        self.parts = divide(blocks, nanoseconds=math.prod(shape) * passes * SPEED)
 
-    share(each, [(None, [slice(i, i + step) for i in range(0, count, step)])])
+    def scratch(self, *sizes: tuple[int, ...], dtype: str = "") -> list[tuple[tuple[int, ...], str]]:
+        """For `KernelSite.into`: arrays for a block of images of these sizes, in each thread."""
+        return [((len(self.parts), self.step, *size), dtype or self.dtype) for size in sizes]
+
+    def over_blocks(self, work: Callable[..., None], *arrays: Array, scratch: Sequence[Array] = ()) -> None:
+        """Calls ``work`` for blocks of images: with these parts of the arrays, and of the scratch arrays."""
+        images = [a.reshape(-1, *a.shape[2:]) for a in arrays]
+
+        def each(i: int, blocks: list[slice]) -> None:
+            for at in blocks:
+                parts = [a[at] for a in images]
+                work(*parts, *(s[i, : len(parts[0])] for s in scratch))
+
+        share(each, self.parts)
 
 
-def _images(x: Array) -> Array:
-    """[N, C, *S] -> [N * C, *S]."""
-    return x.reshape(-1, *x.shape[2:])
-
-
-def _gather(combine: Any, x: Array, axis: int, size: int, taps: Sequence[Tap], start: float) -> Array:
-    """Combines along one axis what each tap reads, from ``start`` where no tap does: size elements there."""
-    before = (slice(None),) * axis
+def _gather(combine: Any, x: Array, y: Array, axis: int, taps: Sequence[Tap], start: float) -> None:
+    """Combines along one axis what each tap reads of x, from ``start`` where no tap does, into y."""
+    before, size = (slice(None),) * axis, y.shape[axis]
     full = [at for to, at in taps if to == slice(0, size)]
     rest = [(to, at) for to, at in taps if to != slice(0, size)]
-    y = np.empty((*x.shape[:axis], size, *x.shape[axis + 1 :]), x.dtype)
     if len(full) > 1:
         combine(_steps(x, full[0], axis, size), _steps(x, full[1], axis, size), out=_flat_if(y, x, full[0], axis, size))
     elif full:
@@ -71,7 +83,6 @@ def _gather(combine: Any, x: Array, axis: int, size: int, taps: Sequence[Tap], s
     for to, at in rest:
         part = y[(*before, to)]
         combine(part, x[(*before, at)], out=part)
-    return y
 
 
 def _is_flat(x: Array, at: slice, axis: int, size: int) -> bool:
@@ -90,78 +101,76 @@ def _flat_if(y: Array, x: Array, at: slice, axis: int, size: int) -> Array:
     return y.reshape(-1) if _is_flat(x, at, axis, size) else y
 
 
-def _separable(combine: Any, win: Window, start: float) -> Callable[[Array], Array]:
-    """[images, *size] -> [images, *out]."""
-    passes = [(i + 1, n, _taps(win, i)) for i, n in enumerate(win.out)]
-
-    def pool(x: Array) -> Array:
-        for axis, size, taps in passes:
-            x = _gather(combine, x, axis, size, taps, start)
-        return x
-
-    return pool
+def _passes(win: Window, *, reverse: bool = False) -> list[Pass]:
+    """Pooling one axis after the other, from the first or from the last on."""
+    size, passes = list(win.size), []
+    for i in reversed(range(len(size))) if reverse else range(len(size)):
+        size[i] = win.out[i]
+        passes.append((i + 1, _taps(win, i), tuple(size)))
+    return passes
 
 
-def _over_images(pool: Callable[[Array], Array], win: Window, shape: tuple[int, ...]) -> Callable[[Array], Array]:
-    out = (*shape[:2], *win.out)
-    count, size = shape[0] * shape[1], math.prod(win.size)
+def _separable(site: KernelSite, win: Window, combine: Any, start: float, divisor: Any = None) -> Into | None:
+    """The kernel that combines along one axis after the other, and divides by the divisor."""
+    passes = _passes(win)
+    images = _Images(site.shape("x"), site.inputs["x"].dtype, len(passes))
 
-    def whole(x: Array) -> Array:
-        y = np.empty(out, x.dtype)
-        images, pooled = _images(x), _images(y)
+    def pool(x: Array, y: Array, *between: Array) -> None:
+        for (axis, taps, _), to in zip(passes, (*between, y), strict=True):
+            _gather(combine, x, to, axis, taps, start)
+            x = to
+        if divisor is not None:
+            np.divide(y, divisor, y)
 
-        def work(at: slice) -> None:
-            pooled[at] = pool(images[at])
+    def fill(x: Array, y: Array, *rest: Any) -> None:
+        images.over_blocks(pool, x, y, scratch=[s for s in rest if s is not None])
 
-        _over_blocks(count, size, work)
-        return y
-
-    return whole
+    return site.into(fill, scratch=images.scratch(*(size for _, _, size in passes[:-1])))
 
 
 @kernel("MaxPool")
-def max_pool(site: KernelSite) -> Function | None:
+def max_pool(site: KernelSite) -> Into | None:
     """Maximum along one axis, of that along the next."""
     win = _pooled(site, "x")
-    if win is None or site.attributes.get("n_outputs", 1) > 1:
+    if win is None or site.attributes.get("n_outputs", 1) > 1 or site.outputs[0] is None:
         return None
-    pool = _over_images(_separable(np.maximum, win, -np.inf), win, site.shape("x"))
-    return lambda x: (pool(x), None)
+    return _separable(site, win, np.maximum, -np.inf)
 
 
 @kernel("MaxPool.vjp[x]")
-def max_pool_cotangent(site: KernelSite) -> Function | None:
+def max_pool_cotangent(site: KernelSite) -> Into | None:
     """The first element that equals the maximum takes all: the first line that has it, and the first place there."""
     win = _pooled(site, "x")
     if win is None:
         return None
-    shape = site.shape("x")
-    count, size = shape[0] * shape[1], math.prod(win.size)
-    spread = _spread_pairs if _is_pairs(win, site.inputs["x"].dtype) else _spread_by_axis(win)
+    dtype = site.inputs["x"].dtype
+    images = _Images(site.shape("x"), dtype, 4)
+    if _is_pairs(win, dtype):
+        spread: Function = _spread_pairs
+        scratch = _pair_scratch(images, win)
+    else:
+        spread = _spread_by_axis(win)
+        between = [size for _, _, size in _passes(win, reverse=True)[:-1]]
+        scratch = images.scratch(*between, *between)
 
-    def cotangent(ct: Array, x: Array, y: Array) -> Array:
-        x_ct = np.empty(shape, x.dtype)
-        arrays = [_images(a) for a in (x_ct, ct, x, y)]
-        _over_blocks(count, size, lambda at: spread(*(a[at] for a in arrays)))
-        return x_ct
+    def fill(ct: Array, x: Array, y: Array, x_ct: Array, *space: Array) -> None:
+        images.over_blocks(spread, x_ct, ct, x, y, scratch=space)
 
-    return cotangent
+    return site.into(fill, scratch=scratch)
 
 
 def _spread_by_axis(win: Window) -> Function:
     """Maxima along the last axis, of those along the one before, and so on; their cotangents the other way."""
-    axes = list(range(len(win.out)))
-    passes = [(i + 1, win.out[i], _taps(win, i)) for i in reversed(axes)]
+    passes = _passes(win, reverse=True)
 
-    def spread(x_ct: Array, ct: Array, x: Array, y: Array) -> None:
-        levels = [x]
-        for axis, out, taps in passes[:-1]:
-            levels.append(_gather(np.maximum, levels[-1], axis, out, taps, -np.inf))
-        for level, top, (axis, _, taps) in zip(levels[::-1], [y, *levels[:0:-1]], passes[::-1], strict=True):
-            below = np.zeros(level.shape, ct.dtype)
-            _spread_along(taps, axis, below, ct, level, top)
-            ct = below
-        x_ct[...] = ct
+    def spread(x_ct: Array, ct: Array, x: Array, y: Array, *between: Array) -> None:
+        count = len(passes) - 1
+        maxima, cts = [x, *between[:count], y], [x_ct, *between[count:], ct]
+        for i, (axis, taps, _) in enumerate(passes[:-1]):
+            _gather(np.maximum, maxima[i], maxima[i + 1], axis, taps, -np.inf)
+        for i, (axis, taps, _) in reversed(list(enumerate(passes))):
+            cts[i][...] = 0
+            _spread_along(taps, axis, cts[i], cts[i + 1], maxima[i], maxima[i + 1])
 
     return spread
 
@@ -193,60 +202,67 @@ def _is_pairs(win: Window, dtype: str) -> bool:
     )
 
 
-def _spread_pairs(x_ct: Array, ct: Array, x: Array, y: Array) -> None:
+def _pair_scratch(images: _Images, win: Window) -> list[tuple[tuple[int, ...], str]]:
+    """What `_spread_pairs` works in."""
+    half = win.out[0], win.out[1]
+    numbers = images.scratch(half, half, half, dtype="uint64") + images.scratch(half, half, dtype="uint16")
+    return numbers + images.scratch((half[0], 2 * half[1]), dtype="bool")
+
+
+def _spread_pairs(
+    x_ct: Array, ct: Array, x: Array, y: Array, doubled: Array, bits: Array, shifts: Array, given: Array, shift: Array,
+    differ: Array,
+) -> None:  # fmt: skip
     """Windows of 2 x 2 side by side, float32: neighbours as one 64-bit number, ct shifted to one half or out of it."""
-    rows = x.reshape(x.shape[0], -1, 2, x.shape[2])
-    doubled = np.repeat(y, 2, axis=2)
-    bits = np.ascontiguousarray(ct).view(np.uint32).astype(np.uint64)
-    earlier: Any = None
+    count, height, width = y.shape
+    lines = x.reshape(count, height, 2, 2 * width)
+    to = x_ct.reshape(lines.shape).view(np.uint64)
+    np.copyto(bits, ct.view(np.uint32))
+    np.copyto(doubled, y.view(np.uint32))
+    np.multiply(doubled, 0x1_0000_0001, doubled)
     for i in range(2):
-        misses = np.not_equal(rows[:, :, i], doubled).view(np.uint16)  # a byte for the left, a byte for the right
-        left, right = misses & 1, misses >> 8
-        if earlier is not None:  # the upper line has the maximum: none of this line does
-            left |= earlier
-            right |= earlier
-        shift = (left * (1 + right)) << 5  # 0: left; 32: right; 64: out
-        x_ct.reshape(rows.shape)[:, :, i].view(np.uint64)[...] = np.left_shift(bits, shift.astype(np.uint64))
-        earlier = (left & right) ^ 1
+        np.not_equal(lines[:, :, i], doubled.view(np.float32), differ)
+        misses = differ.view(np.uint16)  # a byte for the left, a byte for the right
+        if i:
+            np.bitwise_or(misses, given, misses)  # where the upper line has the maximum, this line has none
+        np.right_shift(misses, 8, shift)
+        np.bitwise_and(misses, shift, shift)  # 1: both miss
+        if not i:
+            np.multiply(np.bitwise_xor(shift, 1, given), 0x101, given)
+        np.add(shift, np.bitwise_and(misses, 1, misses), shift)
+        np.copyto(shifts, np.left_shift(shift, 5, shift))  # 0: the left one has it; 32: the right one; 64: none
+        np.left_shift(bits, shifts, to[:, :, i])
 
 
 @kernel("AveragePool")
-def average_pool(site: KernelSite) -> Function | None:
+def average_pool(site: KernelSite) -> Into | None:
     """Sums along one axis, of those along the next, divided by how many there are."""
     win = _pooled(site, "x")
-    if win is None:
-        return None
-    counts = _counts(win, site)
-    add = _separable(np.add, win, 0.0)
-    return _over_images(lambda x: np.divide(add(x), counts), win, site.shape("x"))
+    return None if win is None else _separable(site, win, np.add, 0.0, _counts(win, site))
 
 
 @kernel("AveragePool.vjp[x]")
-def average_pool_cotangent(site: KernelSite) -> Function | None:
+def average_pool_cotangent(site: KernelSite) -> Into | None:
     """ct over the count, spread along one axis and then along the next."""
     win = _pooled(site, "x_like")
     if win is None:
         return None
-    counts, shape = _counts(win, site), site.shape("x_like")
-    passes = [(i + 1, n, _taps(win, i)) for i, n in reversed(list(enumerate(win.size)))]
+    counts, passes = _counts(win, site), _passes(win)
+    images = _Images(site.shape("x_like"), site.inputs["x_like"].dtype, len(passes))
 
-    def cotangent(ct: Array, x_like: Array) -> Array:
-        x_ct = np.empty(shape, ct.dtype)
-        images, made = _images(ct), _images(x_ct)
+    def spread(x_ct: Array, ct: Array, *between: Array) -> None:
+        np.divide(ct, counts, between[-1])
+        for (axis, taps, _), to, given in zip(passes[::-1], (*between[-2::-1], x_ct), between[::-1], strict=True):
+            before = (slice(None),) * axis
+            to[...] = 0
+            for along, source in taps:
+                part = to[(*before, source)]
+                np.add(part, given[(*before, along)], part)
 
-        def work(at: slice) -> None:
-            part = images[at] / counts
-            for axis, size, taps in passes:
-                wide = np.zeros((*part.shape[:axis], size, *part.shape[axis + 1 :]), ct.dtype)
-                for to, source in taps:
-                    wide[(*(slice(None),) * axis, source)] += part[(*(slice(None),) * axis, to)]
-                part = wide
-            made[at] = part
+    def fill(ct: Array, x_like: Any, x_ct: Array, *space: Array) -> None:
+        images.over_blocks(spread, x_ct, ct, scratch=space)
 
-        _over_blocks(len(images), math.prod(win.size), work)
-        return x_ct
-
-    return cotangent
+    return site.into(fill, scratch=images.scratch(*(size for _, _, size in passes)))
 
 
 def _counts(win: Window, site: KernelSite) -> Array:
@@ -261,21 +277,19 @@ def _counts(win: Window, site: KernelSite) -> Array:
 
 
 @kernel("GlobalAveragePool")
-def global_average_pool(site: KernelSite) -> Function | None:
+def global_average_pool(site: KernelSite) -> Into | None:
     """Products of rows with ones: the BLAS adds up faster, and in enough places at once to be accurate."""
     if not site.is_float("x") or len(site.shape("x")) < 3 or 0 in site.shape("x"):
         return None
     shape, dtype = site.shape("x"), site.inputs["x"].dtype
     count = math.prod(shape[2:])
     ones = np.ones(count, dtype)
-    out = (*shape[:2], *(1,) * (len(shape) - 2))
 
-    def mean(x: Array) -> Array:
-        y = np.vecdot(x.reshape(*shape[:2], count), ones).reshape(out)
-        y /= count
-        return y
+    def mean(x: Array, y: Array) -> None:
+        np.vecdot(x.reshape(*shape[:2], count), ones, out=y.reshape(shape[:2]))
+        np.divide(y, count, y)
 
-    return mean
+    return site.into(mean)
 
 
 KERNELS = (max_pool, max_pool_cotangent, average_pool, average_pool_cotangent, global_average_pool)

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from graphrt.definitions import KernelSite, kernel
+from graphrt.definitions import Into, KernelSite, kernel
 from graphrt.op import Array
 from graphrt.ops._reduced import normalize_axes
 from graphrt.runtime.kernels._blocks import for_blas
 
-Function = Callable[..., Any]
 
-
-def _reduction(site: KernelSite, mean: bool) -> Function | None:
+def _reduction(site: KernelSite, mean: bool) -> Into | None:
     if not site.is_float("data") or 0 in site.shape("data"):
         return None
     shape, a = site.shape("data"), site.attributes
@@ -24,29 +20,27 @@ def _reduction(site: KernelSite, mean: bool) -> Function | None:
     unless_given = a.get("noop_with_empty_axes", 0)
     ones = np.ones(shape[-1] if shape else 1, site.inputs["data"].dtype)
 
-    def run(data: Array, axes: Array = None) -> Array:
-        y: Array
-        over = normalize_axes(attribute if axes is None else axes, rank, unless_given)
+    def fill(data: Array, *rest: Array) -> None:
+        *axes, y = rest
+        over = normalize_axes(axes[0] if axes and axes[0] is not None else attribute, rank, unless_given)
         if over == (rank - 1,) and rank > 1:
-            y = np.matmul(for_blas(data), ones)
-            y = y[..., None] if keepdims else y
+            np.matmul(for_blas(data), ones, y.reshape(shape[:-1]))
         else:
-            y = np.sum(data, axis=over, keepdims=keepdims)
+            np.add.reduce(data, axis=over, out=y, keepdims=keepdims)
         if mean:
-            y = y * (1 / math.prod(shape[i] for i in over))
-        return y
+            np.multiply(y, 1 / math.prod(shape[i] for i in over), y)
 
-    return run
+    return site.into(fill)
 
 
 @kernel("ReduceSum")
-def reduce_sum(site: KernelSite) -> Function | None:
+def reduce_sum(site: KernelSite) -> Into | None:
     """The sum over the axes."""
     return _reduction(site, mean=False)
 
 
 @kernel("ReduceMean")
-def reduce_mean(site: KernelSite) -> Function | None:
+def reduce_mean(site: KernelSite) -> Into | None:
     """The sum over the axes, times the reciprocal of their size."""
     return _reduction(site, mean=True)
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphrt.plugin import Converter, Graph, Op, hookimpl
+from graphrt.plugin import Converter, Graph, OpModule, hookimpl
 
 if TYPE_CHECKING:
     from graphrt_onnx.reading import from_onnx
@@ -38,13 +36,11 @@ def graphrt_register_converters() -> Iterable[Converter]:
 
 
 @hookimpl
-def graphrt_register_ops() -> Iterable[Op]:
+def graphrt_register_ops() -> Iterable[OpModule]:
     """Ops of ``ai.onnx.ml``, ``ai.onnx.preview.training`` and ``com.microsoft``."""
-    from graphrt_onnx import ops
+    from graphrt_onnx.ops import MODULES
 
-    for found in pkgutil.iter_modules(ops.__path__):
-        if not found.name.startswith("_"):
-            yield from importlib.import_module(f"{ops.__name__}.{found.name}").OPS
+    return MODULES
 
 
 def __getattr__(name: str) -> Any:

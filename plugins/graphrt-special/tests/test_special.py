@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from graphrt_special import OPS
+from graphrt_special import graphrt_register_ops
 
 from graphrt.io import load, save
 from graphrt.ir.builder import GraphBuilder
@@ -13,6 +13,7 @@ from graphrt.runtime.session import Session
 from graphrt.testing import check_op
 
 DOMAIN = "graphrt.special"
+OPS = [o for module in graphrt_register_ops() for o in module.load().values()]
 
 
 @pytest.mark.parametrize("op", OPS, ids=lambda o: o.op_type)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import graphrt as gr
-from graphrt.cli.blas import blas_facts
+from graphrt.runtime.blas import blas_facts
 
 from ..graphs import make_adam, make_chain, make_graph, make_wide
 from ..rows import MOMENTUM, ROWS, adam_arrays

@@ -1,10 +1,16 @@
-"""Which BLAS NumPy runs on: library, kernel, threads, and the environment variables that steer it."""
+"""The BLAS that NumPy runs on: what it is, how many threads it has, and what NumPy does not call itself.
+
+`axpy` and `axpby` update an array in one pass through memory where NumPy takes two and three; they are looked up in the
+OpenBLAS that comes in NumPy's wheels, and are None where there is another BLAS.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import glob
 import os
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -51,6 +57,37 @@ def has_avx512() -> bool:
     return any("AVX512" in name or name in ("X86_V4", "X86_64_V4") for name in found)
 
 
+@cache
+def axpby(dtype: str) -> Callable[..., None] | None:
+    """``axpby(n, a, x, 1, b, y, 1)``: y = a x + b y for n elements at the addresses x and y; float32 and float64."""
+    real = _REALS[dtype]
+    return _function(f"cblas_{_LETTER[dtype]}axpby", (real, _VECTOR, _INTEGER, real, _VECTOR, _INTEGER))
+
+
+@cache
+def axpy(dtype: str) -> Callable[..., None] | None:
+    """``axpy(n, a, x, 1, y, 1)``: y = y + a x for n elements at the addresses x and y; float32 and float64."""
+    real = _REALS[dtype]
+    return _function(f"cblas_{_LETTER[dtype]}axpy", (real, _VECTOR, _INTEGER, _VECTOR, _INTEGER))
+
+
+_VECTOR, _INTEGER = ctypes.c_void_p, ctypes.c_int64
+_REALS = {"float32": ctypes.c_float, "float64": ctypes.c_double}
+_LETTER = {"float32": "s", "float64": "d"}
+
+
+def _function(name: str, arguments: tuple[Any, ...]) -> Callable[..., None] | None:
+    """A function of the OpenBLAS with 64-bit integers, whose first argument is a length."""
+    library = _openblas()
+    for prefix in _PREFIXES if library is not None else ():
+        found = getattr(library, prefix.removesuffix("openblas_") + name + "64_", None)
+        if found is not None:
+            found.restype, found.argtypes = None, (_INTEGER, *arguments)
+            return found  # type: ignore[no-any-return]
+    return None
+
+
+@cache
 def _openblas() -> Any:
     """The OpenBLAS that came with NumPy, which is loaded already; None where there is none."""
     folder = os.path.join(os.path.dirname(os.path.dirname(np.__file__)), "numpy.libs")
