@@ -15,7 +15,7 @@ from graphrt.ir.builder import GraphBuilder
 from graphrt.manager import get_registry
 from graphrt.registry import KINDS, Registry
 from graphrt.runtime.session import Session
-from graphrt.testing import check_op, check_optimizer
+from graphrt.testing import check_kernel, check_op, check_optimizer
 from graphrt.train import Trainer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -98,6 +98,13 @@ def test_the_plugin_of_the_guide():
     history = trainer.fit({"x": xs, "y": ys}, epochs=30, progress=False)
     assert history.rows[-1]["loss"] < 0.01 * history.rows[0]["loss"]
     assert Session(trainer.graph(), registry=registry).run({"x": xs})["y"].shape == (128, 1)
+
+
+def test_the_kernel_of_the_guide():
+    namespace: dict[str, object] = {}
+    code = next(c for c in blocks(GUIDE, "python") if "site.into" in c)
+    exec(compile(code, "fast.py", "exec"), namespace)
+    assert check_kernel(namespace["softsign"]) > 4
 
 
 def test_every_hook_is_in_the_guide():

@@ -16,6 +16,7 @@ from graphrt.manager import get_registry
 from graphrt.op import Example, Op
 from graphrt.registry import Registry
 from graphrt.testing.calls import Env, Point
+from graphrt.testing.points import generated
 from graphrt.testing.trees import map_leaves
 from graphrt.types import UNKNOWN, TensorType, ValueType, numpy_dtype
 
@@ -62,6 +63,7 @@ def check_kernel(
 
 
 def _points(op: Op, examples: list[Example], seed: int, registry: Registry) -> Iterator[Point]:
+    yield from generated(op, np.random.default_rng(seed), seed)
     drawn = list(op.draw_examples(np.random.default_rng(seed)))
     for i, example in enumerate([*drawn, *examples]):
         try:

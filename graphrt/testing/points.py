@@ -26,7 +26,7 @@ def examples(op: Op, seed: int) -> list[Point]:
     """The op's own examples, then generated ones where the op is elementwise."""
     rng = np.random.default_rng(seed)
     declared = [Point.of(op, e, f"example {i}", seed) for i, e in enumerate(op.draw_examples(rng))]
-    return declared + list(_generated(op, rng, seed))
+    return declared + list(generated(op, rng, seed))
 
 
 def at_kinks(op: Op, seed: int) -> Iterator[Point]:
@@ -60,7 +60,8 @@ def _can_generate(op: Op) -> bool:
     return op.elementwise and bool(op.inputs) and floats and not any(a.required for a in op.attributes.values())
 
 
-def _generated(op: Op, rng: np.random.Generator, seed: int) -> Iterator[Point]:
+def generated(op: Op, rng: np.random.Generator, seed: int) -> Iterator[Point]:
+    """Points of several shapes for an elementwise op; none for another."""
     if not _can_generate(op):
         return
     names = [p.name for p in op.inputs]
