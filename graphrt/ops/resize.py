@@ -104,7 +104,12 @@ _LEGACY = {
 }
 
 
-def _legacy_tables(shape: Ints, scales: Any, mode: str) -> list[Table]:
+def legacy_tables(shape: Ints, scales: Any, mode: str) -> list[Table]:
+    """The tables of `Resize` before opset 11, and of `Upsample`.
+
+    Raises:
+        ValueError: the mode is unknown, or the scales do not fit the shape.
+    """
     if mode not in _LEGACY:
         raise ValueError(f"mode {mode!r} is unknown; there are {', '.join(_LEGACY)}")
     return resize_tables(shape, None, np.asarray(scales, np.float32), None, None, "stretch", _LEGACY[mode])
@@ -118,13 +123,13 @@ def resize_10(x: Array, scales: Array, *, mode: str = "nearest") -> Array:
     up where an axis shrinks) or linear. Source: ONNX operator spec; rounding as in ONNX Runtime.
     """
     with quiet():
-        return apply_tables(x, _legacy_tables(x.shape, scales, mode), 0.0)
+        return apply_tables(x, legacy_tables(x.shape, scales, mode), 0.0)
 
 
 @resize_10.vjp("x")
 def _(ct: Array, x_like: Array, scales: Array, mode: str) -> Array:
     with quiet():
-        return apply_tables_adjoint(ct, _legacy_tables(x_like.shape, scales, mode))
+        return apply_tables_adjoint(ct, legacy_tables(x_like.shape, scales, mode))
 
 
 resize_10.infer(lambda x, scales_value: resized_type(x, scales_value, None))
@@ -138,13 +143,13 @@ def upsample(x: Array, scales: Array, *, mode: str = "nearest") -> Array:
     Source: ONNX operator spec.
     """
     with quiet():
-        return apply_tables(x, _legacy_tables(x.shape, scales, mode), 0.0)
+        return apply_tables(x, legacy_tables(x.shape, scales, mode), 0.0)
 
 
 @upsample.vjp("x")
 def _(ct: Array, x_like: Array, scales: Array, mode: str) -> Array:
     with quiet():
-        return apply_tables_adjoint(ct, _legacy_tables(x_like.shape, scales, mode))
+        return apply_tables_adjoint(ct, legacy_tables(x_like.shape, scales, mode))
 
 
 upsample.infer(lambda x, scales_value: resized_type(x, scales_value, None))
@@ -162,13 +167,13 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
 def upsample_7(x: Array, *, mode: str = "nearest", scales: tuple[float, ...]) -> Array:
     """`Upsample` of opset 7, scales an attribute. Source: ONNX operator spec."""
     with quiet():
-        return apply_tables(x, _legacy_tables(x.shape, scales, mode), 0.0)
+        return apply_tables(x, legacy_tables(x.shape, scales, mode), 0.0)
 
 
 @upsample_7.vjp("x")
 def _(ct: Array, x_like: Array, mode: str, scales: tuple[float, ...]) -> Array:
     with quiet():
-        return apply_tables_adjoint(ct, _legacy_tables(x_like.shape, scales, mode))
+        return apply_tables_adjoint(ct, legacy_tables(x_like.shape, scales, mode))
 
 
 upsample_7.infer(lambda x, scales: resized_type(x, np.asarray(scales, np.float32), None))
@@ -184,13 +189,13 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
 def upsample_1(x: Array, *, height_scale: float, mode: str = "nearest", width_scale: float) -> Array:
     """`Upsample` of opset 1 to 6: x: [N, C, H, W]; mode nearest or bilinear. Source: ONNX operator spec."""
     with quiet():
-        return apply_tables(x, _legacy_tables(x.shape, (1, 1, height_scale, width_scale), mode), 0.0)
+        return apply_tables(x, legacy_tables(x.shape, (1, 1, height_scale, width_scale), mode), 0.0)
 
 
 @upsample_1.vjp("x")
 def _(ct: Array, x_like: Array, height_scale: float, mode: str, width_scale: float) -> Array:
     with quiet():
-        return apply_tables_adjoint(ct, _legacy_tables(x_like.shape, (1, 1, height_scale, width_scale), mode))
+        return apply_tables_adjoint(ct, legacy_tables(x_like.shape, (1, 1, height_scale, width_scale), mode))
 
 
 upsample_1.infer(

@@ -9,7 +9,7 @@ import numpy as np
 
 from graphrt.ir import Node
 from graphrt.passes._rewriting import Rewriting
-from graphrt.types import numpy_dtype
+from graphrt.types import Dim, TensorType, numpy_dtype
 
 _PRODUCTS = ("Conv", "ConvTranspose", "Gemm")
 
@@ -20,17 +20,81 @@ def fold_batch_normalization(graph: Rewriting, node: Node) -> Sequence[Node] | N
     Where all but x depends on weights alone, and the product is read by nothing else.
     """
     product = graph.producer(node.inputs[0], *_PRODUCTS)
-    if product is None or graph.reads(product.outputs[0]) != 1 or not _is_inference(graph, node):
+    if product is None or graph.reads(product.outputs[0]) != 1 or not _depends_on_weights_alone(graph, node):
         return None
-    weights = (*product.inputs[1:], *node.inputs[1:5])
-    axis = _channel_axis(product)
-    types = [graph.type(i) for i in node.inputs[1:5]]
-    w = graph.type(product.inputs[1])
-    if axis is None or w.shape is None or w.dtype is None or not all(map(graph.is_fixed, weights)):
+    axis, w = _channel_axis(product), graph.type(product.inputs[1])
+    if axis is None or w.shape is None or not all(map(graph.is_fixed, product.inputs[1:])):
         return None
-    if any(t.shape != w.shape[axis : axis + 1] or t.dtype != w.dtype for t in types):
+    if not _are_vectors(graph, node, w.dtype, w.shape[axis]):
         return None
-    return _folded(graph, node, product, axis, numpy_dtype(w.dtype), len(w.shape))
+    write = _Writer(graph, node)
+    x, weights, b = (*product.inputs, "")[:3]
+    factor = write.factor()
+    weights = write("Mul", weights, write.along(factor, axis, len(w.shape)))
+    inputs = (x, weights, write.bias(factor, b))
+    last = Node(product.op_type, inputs, node.outputs[:1], product.attributes, product.domain, product.name)
+    return [*write.nodes, last]
+
+
+def scale_and_shift(graph: Rewriting, node: Node) -> Sequence[Node] | None:
+    """``(x - mean) f + shift`` as ``x f + (shift - mean f)``, where all but x depends on weights alone."""
+    x = graph.type(node.inputs[0])
+    if x.shape is None or len(x.shape) < 2 or not _depends_on_weights_alone(graph, node):
+        return None
+    if not _are_vectors(graph, node, x.dtype, x.shape[1]):
+        return None
+    write, rank = _Writer(graph, node), len(x.shape) - 1
+    factor = write.factor()
+    product = write("Mul", node.inputs[0], write.along(factor, 0, rank))
+    last = Node("Add", (product, write.along(write.bias(factor), 0, rank)), node.outputs[:1], {}, "", node.name)
+    return [*write.nodes, last]
+
+
+class _Writer:
+    """Writes nodes on the parameters of a batch normalization."""
+
+    def __init__(self, graph: Rewriting, node: Node):
+        self.graph, self.node = graph, node
+        self.nodes: list[Node] = []
+        self._shapes: dict[tuple[int, ...], str] = {}
+
+    def __call__(self, op_type: str, *inputs: str, **attributes: Any) -> str:
+        name = self.graph.fresh(f"{self.node.outputs[0]}.{op_type.lower()}")
+        self.nodes.append(Node(op_type, inputs, (name,), attributes))
+        return name
+
+    def factor(self) -> str:
+        """``scale / sqrt(var + epsilon)``."""
+        scale, var = self.node.inputs[1], self.node.inputs[4]
+        dtype = numpy_dtype(self.graph.type(var).dtype or "float32")
+        epsilon = self("Constant", value=np.array(self.node.attributes.get("epsilon", 1e-5), dtype))
+        return self("Div", scale, self("Sqrt", self("Add", var, epsilon)))
+
+    def bias(self, factor: str, b: str = "") -> str:
+        """``shift + (b - mean) factor``."""
+        shift, mean = self.node.inputs[2:4]
+        if b:
+            return self("Add", shift, self("Mul", self("Sub", b, mean), factor))
+        return self("Sub", shift, self("Mul", mean, factor))
+
+    def along(self, vector: str, axis: int, rank: int) -> str:
+        """A vector as an array of some axes, along one of them."""
+        if rank == 1:
+            return vector
+        shape = tuple(-1 if i == axis else 1 for i in range(rank))
+        if shape not in self._shapes:
+            self._shapes[shape] = self("Constant", value=np.array(shape, np.int64))
+        return self("Reshape", vector, self._shapes[shape])
+
+
+def _depends_on_weights_alone(graph: Rewriting, node: Node) -> bool:
+    """Whether a batch normalization has given statistics, and these and its other parameters are weights."""
+    return _is_inference(graph, node) and all(map(graph.is_fixed, node.inputs[1:5])) and graph.opsets.get("", 0) >= 7
+
+
+def _are_vectors(graph: Rewriting, node: Node, dtype: str | None, channels: Dim) -> bool:
+    """Whether all parameters have one number of this dtype for each channel."""
+    return dtype is not None and all(graph.type(i) == TensorType(dtype, (channels,)) for i in node.inputs[1:5])
 
 
 def _is_inference(graph: Rewriting, node: Node) -> bool:
@@ -52,25 +116,3 @@ def _channel_axis(product: Node) -> int | None:
     if a.get("alpha", 1.0) != 1 or a.get("beta", 1.0) != 1:
         return None
     return 0 if a.get("transB", 0) else 1
-
-
-def _folded(graph: Rewriting, node: Node, product: Node, axis: int, dtype: Any, rank: int) -> list[Node]:
-    base = node.outputs[0]
-    made: list[Node] = []
-
-    def op(op_type: str, *inputs: str, **attributes: Any) -> str:
-        made.append(Node(op_type, inputs, (graph.fresh(f"{base}.{op_type.lower()}"),), attributes))
-        return made[-1].outputs[0]
-
-    def constant(value: Any) -> str:
-        return op("Constant", value=np.asarray(value))
-
-    x, w, b = (*product.inputs, "")[:3]
-    _, scale, shift, mean, var = node.inputs[:5]
-    epsilon = constant(np.array(node.attributes.get("epsilon", 1e-5), dtype))
-    factor = op("Div", scale, op("Sqrt", op("Add", var, epsilon)))
-    shape = constant(np.array([-1 if i == axis else 1 for i in range(rank)], np.int64))
-    weights = op("Mul", w, op("Reshape", factor, shape))
-    bias = op("Add", shift, op("Mul", op("Sub", b, mean), factor)) if b else op("Sub", shift, op("Mul", mean, factor))
-    inputs = (x, weights, bias)
-    return [*made, Node(product.op_type, inputs, node.outputs[:1], product.attributes, product.domain, product.name)]

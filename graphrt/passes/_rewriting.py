@@ -41,9 +41,11 @@ class Rewriting:
     """
 
     def __init__(self, graph: Graph, registry: Registry, known: Inferred, nodes: Iterable[Node], newest: bool):
-        self.graph, self.registry, self.known, self.newest = graph, registry, known, newest
+        self.graph, self.registry, self.known = graph, registry, known
         self.given = list(nodes)
-        self.opsets: dict[str, int] = {**graph.opset_imports, "graphrt": 1, **({ONNX_DOMAIN: OPSET} if newest else {})}
+        self.opsets = dict(graph.opset_imports)
+        if newest:
+            self.opsets.setdefault(ONNX_DOMAIN, OPSET)
         self._kept: dict[Node, None] = {}
         self._producer: dict[str, Node] = {}
         self._renamed: dict[str, str] = {}
@@ -111,12 +113,13 @@ class Rewriting:
     def make(self, op_type: str, inputs: Sequence[str], of: Node, **attributes: Any) -> Node | None:
         """A node of the newest version of an op of the default domain with the outputs and the name of another one.
 
-        None where the graph's opset does not have that version.
+        None where the graph does not import that version.
         """
-        domain = "" if self.registry.find_op(op_type).version <= self.opsets.get("", OPSET) else ONNX_DOMAIN
-        if domain and not self.newest:
-            return None
-        return Node(op_type, tuple(inputs), of.outputs, attributes, domain, of.name)
+        version = self.registry.find_op(op_type).version
+        for domain in ("", ONNX_DOMAIN):
+            if self.opsets.get(domain, 0) >= version:
+                return Node(op_type, tuple(inputs), of.outputs, attributes, domain, of.name)
+        return None
 
     # ---- the walk --------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from graphrt.inference import Inferred, infer
 from graphrt.ir import Graph, Node
 from graphrt.ir.dag import dependencies, needed_for, schedule
 from graphrt.passes._aliases import ALIASES
-from graphrt.passes._folding import fold_batch_normalization
+from graphrt.passes._folding import fold_batch_normalization, scale_and_shift
 from graphrt.passes._rewriting import Rewriting, Rule
 from graphrt.registry import Registry
 
@@ -23,8 +23,9 @@ _LAST = frozenset({"Add", "Sub", "Mul", "Div", "MatMul"})
 def simplify(graph: Graph, registry: Registry) -> Graph:
     """Leaves out what is not needed, what repeats a value and what does nothing; fuses what is one op in small pieces.
 
-    Batch normalization with given statistics goes into the weights before it, which are computed from the old ones by
-    nodes of the graph. The results are the same up to rounding; inputs, outputs and initializers stay as they are.
+    Batch normalization with given statistics goes into the weights before it, or becomes a factor and a term; these are
+    computed from the parameters by nodes of the graph. The results are the same up to rounding; inputs, outputs and
+    initializers stay as they are.
     Derivative nodes, and graphs that have any, are left alone.
 
     Args:
@@ -64,12 +65,14 @@ def simplified(
         return None
     used = {node.domain for node in work.nodes}
     opsets = {d: v for d, v in work.opsets.items() if d in graph.opset_imports or d in used}
-    return graph.replace(nodes=work.nodes, opset_imports=opsets)
+    made = {o for node in work.nodes for o in node.outputs}
+    info = {name: t for name, t in graph.value_info.items() if name in made}
+    return graph.replace(nodes=work.nodes, opset_imports=opsets, value_info=info)
 
 
 def _rules(present: set[str]) -> dict[str, list[Rule]]:
     """What may be replaced where these ops are present, by op type."""
-    rules: dict[str, list[Rule]] = {"BatchNormalization": [fold_batch_normalization]}
+    rules: dict[str, list[Rule]] = {"BatchNormalization": [fold_batch_normalization, scale_and_shift]}
     if present & _FUSED and present & _LAST:
         from graphrt.passes._fusions import fusions  # reads formulas, which takes longer than a small plan
 

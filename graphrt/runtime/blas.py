@@ -7,7 +7,6 @@ OpenBLAS that comes in NumPy's wheels, and are None where there is another BLAS.
 from __future__ import annotations
 
 import ctypes
-import glob
 import os
 from collections.abc import Callable
 from functools import cache
@@ -88,13 +87,27 @@ def _function(name: str, arguments: tuple[Any, ...]) -> Callable[..., None] | No
 
 
 @cache
-def _openblas() -> Any:
+def thread_functions() -> tuple[Callable[[], int], Callable[[int], Any]]:
+    """The functions that get and set the number of threads; where there is no OpenBLAS, one thread and nothing."""
+    library = _openblas(ctypes.PyDLL)  # calls that keep the interpreter's lock: they are short
+    for prefix in _PREFIXES if library is not None else ():
+        for suffix in _SUFFIXES:
+            names = f"{prefix}get_num_threads{suffix}", f"{prefix}set_num_threads{suffix}"
+            if all(hasattr(library, n) for n in names):
+                return getattr(library, names[0]), getattr(library, names[1])
+    return lambda: 1, lambda count: None
+
+
+@cache
+def _openblas(load: Callable[[str], Any] = ctypes.CDLL) -> Any:
     """The OpenBLAS that came with NumPy, which is loaded already; None where there is none."""
-    folder = os.path.join(os.path.dirname(os.path.dirname(np.__file__)), "numpy.libs")
-    packed = os.path.join(os.path.dirname(np.__file__), ".dylibs")
+    import glob
+
+    folder = os.path.join(os.path.dirname(np.__path__[0]), "numpy.libs")
+    packed = os.path.join(np.__path__[0], ".dylibs")
     for path in sorted(glob.glob(os.path.join(folder, "*openblas*")) + glob.glob(os.path.join(packed, "*openblas*"))):
         try:
-            return ctypes.CDLL(path)
+            return load(path)
         except OSError:
             continue
     return None

@@ -1,5 +1,267 @@
-"""How many threads a run computes on."""
+"""Work shared out among threads, while the BLAS keeps to one thread in each of them.
 
-from graphrt.runtime.kernels._threads import divide, limit_threads, share, thread_count
+A kernel divides its work when it is planned, into as many parts as there may be threads (`thread_count`); which threads
+do the parts then does not matter to the result. NumPy lets go of the interpreter's lock while it computes, so the
+parts run at the same time.
+"""
 
-__all__ = ["divide", "limit_threads", "share", "thread_count"]
+from __future__ import annotations
+
+import math
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+import numpy as np
+
+from graphrt.op import Array
+from graphrt.runtime.blas import thread_functions
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+LEAST = 120_000
+"""Nanoseconds of work for each thread but the first, at least."""
+PRODUCT, UNSHARED = 0.021, 1 << 18
+"""Nanoseconds that one multiplication of a matrix product takes, about; and up to how many of them OpenBLAS uses one
+thread in any case."""
+
+
+def thread_count() -> int:
+    """How many parts work planned now is divided into: as many as the BLAS has threads, or `limit_threads` allows."""
+    return min(_blas.most(), _here.limit)
+
+
+def threads_for(nanoseconds: float) -> int:
+    """How many parts pay for work that takes one thread about so long: waking another one takes time, too."""
+    return int(min(thread_count(), 1 + nanoseconds // LEAST))
+
+
+@contextmanager
+def limit_threads(count: int) -> Iterator[None]:
+    """Kernels called from this thread use at most so many threads for the while, and the BLAS, whoever calls it."""
+    before = _here.limit
+    _here.limit = limit = max(1, min(before, count))
+    _blas.limit(limit)
+    try:
+        yield
+    finally:
+        _blas.lift(limit)
+        _here.limit = before
+
+
+def share(work: Callable[[int, T], R], parts: Sequence[T]) -> list[R]:
+    """Calls ``work(i, part)`` for the parts, at the same time as far as threads are free, each with a BLAS of one.
+
+    Args:
+        work: safe to run at the same time for different parts.
+        parts: of about equal size.
+
+    Returns:
+        What the calls returned, in order.
+
+    Raises:
+        What one of them raised, when all have ended.
+    """
+    results: list[Any] = [None] * len(parts)
+    hands = _crew.hire(min(len(parts), _here.limit) - 1)
+
+    def do(first: int) -> None:
+        for i in range(first, len(parts), len(hands) + 1):
+            results[i] = work(i, parts[i])
+
+    started: list[_Worker] = []
+    _blas.limit(1)
+    try:
+        for first, worker in enumerate(hands, 1):
+            worker.start(do, first)
+            started.append(worker)
+        do(0)
+    finally:
+        failures = [worker.wait() for worker in started]
+        _blas.lift(1)
+        _crew.dismiss(hands)
+    for failure in filter(None, failures):
+        raise failure
+    return results
+
+
+def divide(
+    items: Sequence[T],
+    size: Callable[[T], float] = lambda item: 1,
+    key: Callable[[T], Any] | None = None,
+    nanoseconds: float = math.inf,
+) -> list[list[T]]:
+    """Runs of items of about equal size, none empty: one for each thread that there is and that pays.
+
+    Args:
+        items: what is divided, in order.
+        size: of an item.
+        key: items side by side with equal keys stay together.
+        nanoseconds: how long all of them take one thread, about.
+    """
+    groups = [list(g) for _, g in groupby(items, key)] if key is not None else [[item] for item in items]
+    weights = [sum(map(size, group)) for group in groups]
+    count, total, done = threads_for(nanoseconds), sum(weights), 0.0
+    runs: list[list[T]] = []
+    for group, weight in zip(groups, weights, strict=True):
+        middle = done + weight / 2
+        if not runs or (len(runs) < count and middle * count >= total * len(runs)):
+            runs.append([])
+        runs[-1] += group
+        done += weight
+    return runs
+
+
+def matmul(a: Array, b: Array, out: Array) -> None:
+    """``np.matmul`` of two matrices, by the threads here where that pays, and never by those of the BLAS.
+
+    The threads of an OpenBLAS, once it has used them, keep looking for work for some hundredths of a second, which
+    halves the speed of what is shared out among the threads here in that time.
+    """
+    (rows, inner), columns = a.shape, b.shape[1]
+    size = rows * inner * columns
+    if size <= UNSHARED:
+        np.matmul(a, b, out)
+        return
+    count, wide = threads_for(size * PRODUCT), columns > rows
+    step = -(-max(rows, columns) // count)
+
+    def work(i: int, start: int) -> None:
+        at = slice(start, start + step)
+        if wide:
+            np.matmul(a, b[:, at], out[:, at])
+        else:
+            np.matmul(a[at], b, out[at])
+
+    share(work, range(0, max(rows, columns), step))
+
+
+class _Worker:
+    """A thread that does one thing after another for others, and ends with the process."""
+
+    def __init__(self) -> None:
+        self._tasks: SimpleQueue[tuple[Callable[[int], None], int]] = SimpleQueue()
+        self._ends: SimpleQueue[None] = SimpleQueue()
+        self._busy = False
+        self._failure: BaseException | None = None
+        threading.Thread(target=self._serve, name="graphrt", daemon=True).start()
+
+    def start(self, task: Callable[[int], None], argument: int) -> None:
+        """Begins a call."""
+        self._busy, self._failure = True, None
+        self._tasks.put((task, argument))
+
+    def wait(self) -> BaseException | None:
+        """What the call has raised, or what interrupted the waiting; returns when the call has ended, not before."""
+        interrupt = None
+        while self._busy:
+            try:
+                self._ends.get()
+            except BaseException as e:
+                interrupt = e
+        return interrupt or self._failure
+
+    def _serve(self) -> None:
+        with np.errstate(all="ignore"):  # as the interpreter has it in its own thread
+            while True:
+                task, argument = self._tasks.get()
+                try:
+                    task(argument)
+                except BaseException as e:
+                    self._failure = e
+                del task  # and what it refers to
+                self._busy = False
+                self._ends.put(None)
+
+
+class _Crew:
+    """All workers of the process: one less than threads, however many ask at a time."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Nobody is hired, and there is nobody to hire."""
+        self._lock = threading.Lock()
+        self._free: list[_Worker] = []
+        self._hired = 0
+
+    def hire(self, count: int) -> list[_Worker]:
+        """So many workers, or as many as are free."""
+        if count < 1:
+            return []
+        with self._lock:
+            count = min(count, _blas.most() - 1 - self._hired)
+            while len(self._free) < count:
+                self._free.append(_Worker())
+            self._hired += max(count, 0)
+            return [self._free.pop() for _ in range(count)]
+
+    def dismiss(self, hands: list[_Worker]) -> None:
+        """They are free again."""
+        if hands:
+            with self._lock:
+                self._free += hands
+                self._hired -= len(hands)
+
+
+class _Blas:
+    """The number of threads of the OpenBLAS that came with NumPy; of any other nothing is known: one thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._limits: list[int] = []
+        self._most = 1  # what it was set to by others, when the first limit was set
+
+    def most(self) -> int:
+        """How many threads it uses where nothing here limits it."""
+        return self._most if self._limits else thread_functions()[0]()
+
+    def limit(self, count: int) -> None:
+        """No more than so many, until this is lifted."""
+        with self._lock:
+            if not self._limits:
+                self._most = thread_functions()[0]()
+            self._limits.append(count)
+            self._apply()
+
+    def lift(self, count: int) -> None:
+        """A limit is no longer needed."""
+        with self._lock:
+            if count in self._limits:  # else the process is a child of the one that set it
+                self._limits.remove(count)
+                self._apply()
+
+    def reset(self) -> None:
+        """Nobody needs a limit any more."""
+        self._lock, self._limits = threading.Lock(), []
+        self._apply()
+
+    def _apply(self) -> None:
+        if self._most > 1:
+            thread_functions()[1](min([self._most, *self._limits]))
+
+
+class _Here(threading.local):
+    """What holds for the calling thread."""
+
+    limit = sys.maxsize
+
+
+_blas, _here, _crew = _Blas(), _Here(), _Crew()
+
+
+def _reset_after_fork() -> None:
+    """A child process has no workers, and none of the threads that had set limits."""
+    _blas.reset()
+    _crew.reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset_after_fork)

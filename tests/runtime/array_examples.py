@@ -45,9 +45,18 @@ def _pow(rng):
 
 
 def _where(rng):
-    shapes = [((2, 3), (2, 3), (2, 3)), ((3,), (), (2, 1)), ((2, 1), (3,), (1,)), ((0, 3), (3,), ())]
+    shapes = [
+        ((200, 300), (200, 300), (200, 300)),
+        ((200, 300), (), (1, 1)),
+        ((5, 3), (5, 3), ()),
+        ((2, 3),) * 3,
+        ((3,), (), (2, 1)),
+        ((2, 1), (3,), (1,)),
+        ((0, 3), (3,), ()),
+    ]
     for condition, x, y in shapes:
         yield Example((rng.normal(size=condition) > 0, rng.normal(size=x), rng.normal(size=y)), {})
+    yield Example((rng.normal(size=10) > 0, _SPECIAL, np.roll(_SPECIAL, 3)), {})
 
 
 def _concat(rng):
@@ -67,10 +76,29 @@ def _gather(rng):
     yield Example((rng.normal(size=(50, 16)), rng.integers(-50, 50, (8, 20))), {})
 
 
+def _resize(rng):
+    x = rng.normal(size=(2, 3, 9, 40))
+    for mode in ("nearest", "linear", "cubic"):
+        for scales in ((1, 1, 2, 2), (1, 1, 3, 1.7), (1, 1, 0.4, 0.6), (1, 1, 2, 0.5), (1, 1, 1, 2.5), (1, 2, 2, 2)):
+            yield Example((x, None, np.array(scales, np.float32)), {"mode": mode})
+            if mode != "cubic":
+                yield Example((x, np.array(scales, np.float32)), {"mode": mode})
+        yield Example((x, None, None, np.array([2, 3, 9, 100])), {"mode": mode})
+        yield Example((x, None, None, np.array([20, 20])), {"mode": mode, "axes": (-1, 2)})
+
+
+def _instance_normalization(rng):
+    for shape in ((2, 3, 4), (4, 20, 30, 40), (1, 5, 7, 6)):
+        scale, b = rng.normal(size=shape[1]), rng.normal(size=shape[1])
+        yield Example((rng.normal(size=shape) + 1, scale, b), {"epsilon": 0.01})
+
+
 _EXAMPLES = {
     "Clip": _clip, "Pow": _pow, "Where": _where, "Concat": _concat, "Gather": _gather,
     "HardSigmoid": _activation({}, {"alpha": 1 / 6, "beta": 0.5}),
     "HardSwish": _activation(special=_SPECIAL[:7]),
+    "Resize": _resize, "Upsample": _resize,
+    "InstanceNormalization": _instance_normalization,
     "LeakyRelu": _activation({}, {"alpha": 0.3}, {"alpha": 1.5}),
     "Swish": _activation({}, {"alpha": 1.702}, special=_SPECIAL[:7]),
 }  # fmt: skip

@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 
 from graphrt.ops._windows import window
+from graphrt.runtime import threads as sharing
+from graphrt.runtime.blas import thread_functions
 from graphrt.runtime.kernels import (
+    _correlation_bands,
     _correlation_columns,
     _correlation_depthwise,
+    _correlation_patches,
     _correlation_points,
     _correlation_tiles,
-    _threads,
+    conv_transpose,
     convolution,
     normalization,
     pooling,
@@ -24,20 +28,21 @@ from graphrt.runtime.kernels._correlation import Correlation
 from graphrt.testing import check_kernel
 from tests.runtime.image_examples import examples
 
-KERNELS = (*convolution.KERNELS, *pooling.KERNELS, *normalization.KERNELS)
+KERNELS = (*convolution.KERNELS, *conv_transpose.KERNELS, *pooling.KERNELS, *normalization.KERNELS)
 MODULES = (
-    _correlation_columns, _correlation_depthwise, _correlation_points, _correlation_tiles, normalization, pooling,
+    _correlation_bands, _correlation_columns, _correlation_depthwise, _correlation_patches, _correlation_points,
+    _correlation_tiles, normalization, pooling,
 )  # fmt: skip
 SMALL = {
     "AREA": 900, "LEAST": 9, "CHUNK": 3000, "CHUNK_BACK": 3000, "ROW": 40, "LIMIT": 900, "PIECE": 500, "BLOCK": 300,
-    "STEP": 4, "PLACES": 4,
+    "STEP": 4, "PLACES": 4, "BAND": 3, "WHOLE": 100, "MANY": 3,
 }  # fmt: skip
 
 
 def use_threads(monkeypatch, count):
     """As many threads as that, and worth it for the least work."""
-    monkeypatch.setattr(_threads._blas, "most", lambda: count)
-    monkeypatch.setattr(_threads, "LEAST", 1e-3)
+    monkeypatch.setattr(sharing._blas, "most", lambda: count)
+    monkeypatch.setattr(sharing, "LEAST", 1e-3)
 
 
 @pytest.fixture(params=[1, 3])
@@ -70,27 +75,27 @@ def test_which_threads_do_the_parts_does_not_matter(module, monkeypatch):
     routine = module.w_adjoint(c)
     assert routine.scratch[0][0] == 3
     together = computed(routine, c.dtype, c.w_shape, ct, x, None)
-    with _threads.limit_threads(1):
+    with sharing.limit_threads(1):
         alone = computed(routine, c.dtype, c.w_shape, ct, x, None)
     np.testing.assert_array_equal(together, alone)
 
 
 def test_parts_are_done_in_order_of_the_parts(threads):
-    assert _threads.share(lambda i, part: (i, part), "abcde") == list(enumerate("abcde"))
-    assert _threads.share(lambda i, part: part, []) == []
+    assert sharing.share(lambda i, part: (i, part), "abcde") == list(enumerate("abcde"))
+    assert sharing.share(lambda i, part: part, []) == []
 
 
 def test_parts_run_at_the_same_time(monkeypatch):
     use_threads(monkeypatch, 3)
     meeting = threading.Barrier(3, timeout=60)
-    _threads.share(lambda i, part: meeting.wait(), range(3))
+    sharing.share(lambda i, part: meeting.wait(), range(3))
 
 
 def test_within_a_part_others_run_one_after_the_other(threads):
     def work(i, part):
-        return _threads.share(lambda j, inner: (part, inner), range(3))
+        return sharing.share(lambda j, inner: (part, inner), range(3))
 
-    assert _threads.share(work, range(3)) == [[(i, j) for j in range(3)] for i in range(3)]
+    assert sharing.share(work, range(3)) == [[(i, j) for j in range(3)] for i in range(3)]
 
 
 def test_several_callers_at_a_time(monkeypatch):
@@ -98,7 +103,7 @@ def test_several_callers_at_a_time(monkeypatch):
     results = {}
 
     def call(name):
-        results[name] = [_threads.share(lambda i, part: part * name, range(4)) for _ in range(50)]
+        results[name] = [sharing.share(lambda i, part: part * name, range(4)) for _ in range(50)]
 
     callers = [threading.Thread(target=call, args=(name,)) for name in range(4)]
     for caller in callers:
@@ -119,39 +124,39 @@ def test_what_a_part_raises_is_raised_when_all_have_ended(failing, monkeypatch):
         ended.append(part)
 
     with pytest.raises(ValueError, match=f"part {failing}"):
-        _threads.share(work, range(3))
+        sharing.share(work, range(3))
     assert sorted([*ended, failing]) == [0, 1, 2]
-    assert _threads.share(lambda i, part: part, range(3)) == [0, 1, 2]
+    assert sharing.share(lambda i, part: part, range(3)) == [0, 1, 2]
 
 
 def test_threads_are_as_quiet_as_the_interpreter(threads):
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("error")
-        parts = _threads.share(lambda i, x: np.float32(1) / x, np.zeros(5, np.float32))
+        parts = sharing.share(lambda i, x: np.float32(1) / x, np.zeros(5, np.float32))
     assert np.isinf(parts).all()
 
 
 def test_the_blas_has_one_thread_while_parts_run_and_as_many_as_before_afterwards():
-    get, _ = _threads._openblas()
+    get, _ = thread_functions()
     before = get()
-    assert _threads.share(lambda i, part: get(), range(2)) == [1, 1]
-    with _threads.limit_threads(1):
-        assert get() == _threads.thread_count() == 1
-        with _threads.limit_threads(5):
-            assert _threads.thread_count() == 1
-    assert get() == before == _threads.thread_count()
+    assert sharing.share(lambda i, part: get(), range(2)) == [1, 1]
+    with sharing.limit_threads(1):
+        assert get() == sharing.thread_count() == 1
+        with sharing.limit_threads(5):
+            assert sharing.thread_count() == 1
+    assert get() == before == sharing.thread_count()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_child_process_has_workers_of_its_own(monkeypatch):
     use_threads(monkeypatch, 3)
-    _threads.share(lambda i, part: part, range(3))
+    sharing.share(lambda i, part: part, range(3))
     reader, writer = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # there are threads, as is meant
         child = os.fork()
     if child == 0:
-        os.write(writer, bytes(_threads.share(lambda i, part: part, range(3))))
+        os.write(writer, bytes(sharing.share(lambda i, part: part, range(3))))
         os._exit(0)
     os.waitpid(child, 0)
     assert os.read(reader, 3) == bytes(range(3))
@@ -159,14 +164,14 @@ def test_a_child_process_has_workers_of_its_own(monkeypatch):
 
 def test_divided_items_are_all_there_in_order_and_about_equally_many(threads):
     for count in range(12):
-        runs = _threads.divide(range(count))
+        runs = sharing.divide(range(count))
         assert [x for run in runs for x in run] == list(range(count))
         assert all(runs) and len(runs) == min(threads, count)
         assert not runs or max(map(len, runs)) - min(map(len, runs)) <= 1
 
 
 def test_items_of_one_key_stay_together(threads):
-    runs = _threads.divide([0, 0, 0, 1, 1, 2, 2, 2, 2], key=lambda item: item)
+    runs = sharing.divide([0, 0, 0, 1, 1, 2, 2, 2, 2], key=lambda item: item)
     assert [x for run in runs for x in run] == [0, 0, 0, 1, 1, 2, 2, 2, 2]
     assert sum(len(set(run)) for run in runs) == 3
     assert len(runs) == threads
@@ -177,5 +182,5 @@ def test_a_shared_product(shapes, threads):
     a, b = (np.random.default_rng(5).normal(size=s) for s in shapes)
     for left, right in ((a, b), (np.asfortranarray(a), np.asfortranarray(b))):
         out = np.full((a.shape[0], b.shape[1]), np.nan)
-        _threads.matmul(left, right, out)
+        sharing.matmul(left, right, out)
         np.testing.assert_allclose(out, np.einsum("ij,jk->ik", a, b), rtol=1e-12, atol=1e-12)

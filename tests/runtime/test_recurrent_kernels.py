@@ -92,13 +92,14 @@ def test_blocks_in_another_thread(kernel, monkeypatch):
     assert check_kernel(kernel, examples(kernel.op_type, np.random.default_rng(2))) > 0
 
 
-def test_what_fails_while_blocks_are_made_is_raised():
+@pytest.mark.parametrize("apart", [False, True])
+def test_what_fails_while_blocks_are_made_is_raised(apart):
     def make():
         yield 1
         raise ValueError("no more")
 
     with pytest.raises(ValueError, match="no more"):
-        _recurrent_walks.consume(make(), list, apart=True)
+        _recurrent_walks.consume(make(), list, apart=apart)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ FAMILIES = {
     "conv_transpose": "ConvTranspose",
     "convolution": "Conv",
     "elementwise": "Add Sub Mul Div Neg Abs Reciprocal Sqrt Exp Log Sin Cos Tanh Relu Sigmoid Erf Gelu",
+    "instance_normalization": "InstanceNormalization",
     "joining": "Concat Gather",
     "layer_normalization": "LayerNormalization RMSNormalization",
     "losses": "SoftmaxCrossEntropyLoss",
@@ -25,6 +26,7 @@ FAMILIES = {
     "products": "Gemm",
     "recurrent": "LSTM GRU RNN",
     "reduction": "ReduceSum ReduceMean",
+    "resize": "Resize Upsample",
     "softmax": "Softmax LogSoftmax",
     "views": "Reshape Flatten Squeeze Unsqueeze Transpose Split",
 }

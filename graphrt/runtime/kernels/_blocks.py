@@ -10,7 +10,7 @@ import numpy as np
 
 from graphrt.definitions import Into, KernelSite
 from graphrt.op import Array
-from graphrt.runtime.kernels._threads import divide, share, thread_count
+from graphrt.runtime.threads import divide, share, thread_count
 
 Function = Callable[..., Any]
 BLOCK = 7 << 14

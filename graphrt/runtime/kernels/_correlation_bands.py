@@ -18,7 +18,7 @@ from graphrt.runtime.kernels import _correlation_depthwise
 from graphrt.runtime.kernels._correlation import Correlation, Routine
 from graphrt.runtime.kernels._kept import Kept
 from graphrt.runtime.kernels._scratch import carve, room
-from graphrt.runtime.kernels._threads import divide, share
+from graphrt.runtime.threads import divide, share
 
 Ints = tuple[int, ...]
 

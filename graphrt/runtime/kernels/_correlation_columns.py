@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -14,12 +14,14 @@ from graphrt.op import Array
 from graphrt.records import dataclass
 from graphrt.runtime.kernels._correlation import Call, Correlation, Routine, run
 from graphrt.runtime.kernels._grid import Block, Grid, blocks, lots
-from graphrt.runtime.kernels._scratch import carve, room
-from graphrt.runtime.kernels._threads import share, threads_for
+from graphrt.runtime.kernels._scratch import Bound, carve, room
+from graphrt.runtime.threads import share, threads_for
 
 Ints = tuple[int, ...]
 Pair = tuple[Array, Array]
 Lot = list[tuple[Grid, list[Block]]]
+Prepared = tuple[Grid, list[Block], Any]
+"""A layout, its blocks, and what is prepared for them."""
 
 AREA, LEAST = 1 << 18, 1 << 10
 """Numbers in all channels of a block, about; and the fewest in one channel."""
@@ -74,6 +76,15 @@ class Columns:
         """The shape of an array with room for each lot: what all its blocks share, and the largest block."""
         return len(divided), max(room(*more, *self.shapes(grid)) for lot in divided for grid, _ in lot)
 
+    def bound(self, divided: list[Lot], prepare: Callable[..., Any]) -> Bound[list[list[Prepared]]]:
+        """Of an array as `memory` says, and more: what ``prepare(grid, a row of it, *more)`` makes for a layout."""
+
+        def prepare_all(memory: Array, *more: Array) -> list[list[Prepared]]:
+            each = zip(divided, memory, strict=True)
+            return [[(grid, found, prepare(grid, own, *more)) for grid, found in lot] for lot, own in each]
+
+        return Bound(prepare_all)
+
     def chunk(self, grid: Grid) -> int:
         """How many columns are made at a time."""
         return min(grid.length, max(self.size // (self.c.group * self.depth) // 16 * 16, 64))
@@ -113,27 +124,31 @@ def forward(c: Correlation) -> Routine:
     plan = Columns(c, min(CHUNK, small) if small >= WIDE * c.channels * c.win.n_taps else CHUNK)
     divided = plan.lots()
 
-    def fill(x: Array, w: Array, b: Array | None, y: Array, memory: Array) -> None:
-        matrix = w.reshape(c.group, -1, plan.depth)
+    def prepare(grid: Grid, memory: Array, w: Array) -> tuple[Array, list[Call], Array]:
+        flat, space, products = carve(memory, *plan.shapes(grid))
+        matrix, made = w.reshape(c.group, -1, plan.depth), products.reshape(c.group, -1, grid.length)
+        calls: list[Call] = []
+        for at, columns, pairs in plan.chunks(grid, flat, space):
+            calls += [(np.copyto, *pair) for pair in pairs]
+            calls.append((np.matmul, matrix, columns, made[..., at]))
+        return flat, calls, grid.outputs(products)
 
-        def work(i: int, lot: Lot) -> None:
-            for grid, found in lot:
-                flat, space, products = carve(memory[i], *plan.shapes(grid))
+    bound = plan.bound(divided, prepare)
+
+    def fill(x: Array, w: Array, b: Array | None, y: Array, memory: Array) -> None:
+        def work(i: int, parts: list[Prepared]) -> None:
+            for grid, found, (flat, calls, outputs) in parts:
                 flat[:] = 0
-                lines, made = grid.lines(flat, c.channels), products.reshape(c.group, -1, grid.length)
-                calls: list[Call] = []
-                for at, columns, pairs in plan.chunks(grid, flat, space):
-                    calls += [(np.copyto, *pair) for pair in pairs]
-                    calls.append((np.matmul, matrix, columns, made[..., at]))
+                lines = grid.lines(flat, c.channels)
                 for block in found:
                     grid.fill(lines, x, block)
                     run(calls)
                     if b is None:
-                        grid.output(y, block)[...] = grid.outputs(products)
+                        grid.output(y, block)[...] = outputs
                     else:
-                        np.add(grid.outputs(products), b[:, None, None, None], grid.output(y, block))
+                        np.add(outputs, b[:, None, None, None], grid.output(y, block))
 
-        share(work, divided)
+        share(work, bound(memory, w))
 
     return Routine(fill, (plan.memory(divided),))
 
@@ -143,29 +158,35 @@ def x_adjoint(c: Correlation) -> Routine:
     plan = Columns(c, CHUNK_BACK)
     divided = plan.lots(together=True)
 
-    def fill(ct: Array, x_like: Any, w: Array, x: Array, memory: Array) -> None:
+    def prepare(grid: Grid, memory: Array, w: Array) -> tuple[Array, list[Call], Array]:
+        flat, space, given = carve(memory, *plan.shapes(grid))
         matrix = w.reshape(c.group, -1, plan.depth).swapaxes(1, 2)
+        rows = given.reshape(c.group, -1, grid.length)
+        calls: list[Call] = []
+        for at, columns, pairs in plan.chunks(grid, flat, space):
+            calls.append((np.matmul, matrix, rows[..., at], columns))
+            for part, seen in pairs:
+                for tap in np.ndindex(*part.shape[2:4]):
+                    to = seen[:, :, *tap]
+                    calls.append((np.add, to, part[:, :, *tap], to))
+        return flat, calls, given
+
+    bound = plan.bound(divided, prepare)
+
+    def fill(ct: Array, x_like: Any, w: Array, x: Array, memory: Array) -> None:
         x[...] = 0
 
-        def work(i: int, lot: Lot) -> None:
-            for grid, found in lot:
-                flat, space, given = carve(memory[i], *plan.shapes(grid))
+        def work(i: int, parts: list[Prepared]) -> None:
+            for grid, found, (flat, calls, given) in parts:
                 given[:] = 0
-                lines, rows = grid.lines(flat, c.channels), given.reshape(c.group, -1, grid.length)
-                calls: list[Call] = []
-                for at, columns, pairs in plan.chunks(grid, flat, space):
-                    calls.append((np.matmul, matrix, rows[..., at], columns))
-                    for part, seen in pairs:
-                        for tap in np.ndindex(*part.shape[2:4]):
-                            to = seen[:, :, *tap]
-                            calls.append((np.add, to, part[:, :, *tap], to))
+                lines, outputs = grid.lines(flat, c.channels), grid.outputs(given)
                 for block in found:
                     flat[:] = 0
-                    grid.outputs(given)[...] = grid.output(ct, block)
+                    outputs[...] = grid.output(ct, block)
                     run(calls)
                     grid.spill(x, lines, block)
 
-        share(work, divided)
+        share(work, bound(memory, w))
 
     return Routine(fill, (plan.memory(divided),))
 
@@ -177,29 +198,35 @@ def w_adjoint(c: Correlation) -> Routine:
     tall = c.per_group[1] < TALL  # as the BLAS likes a product of few filters
     shape = (c.group, plan.depth, c.per_group[1]) if tall else (c.group, c.per_group[1], plan.depth)
 
-    def fill(ct: Array, x: Array, w_like: Any, w: Array, totals: Array, memory: Array) -> None:
-        def work(i: int, lot: Lot) -> None:
-            total = totals[i]
+    def prepare(grid: Grid, memory: Array) -> tuple[Array, list[Call], Array, Array]:
+        total, product, flat, space, given = carve(memory, shape, shape, *plan.shapes(grid))
+        rows = given.reshape(c.group, -1, grid.length)
+        calls: list[Call] = []
+        for at, columns, pairs in plan.chunks(grid, flat, space):
+            calls += [(np.copyto, *pair) for pair in pairs]
+            left, right = (columns, rows[..., at]) if tall else (rows[..., at], columns)
+            calls += [(np.matmul, left, right.swapaxes(1, 2), product), (np.add, total, product, total)]
+        return flat, calls, given, total
+
+    bound = plan.bound(divided, prepare)
+
+    def fill(ct: Array, x: Array, w_like: Any, w: Array, memory: Array) -> None:
+        def work(i: int, parts: list[Prepared]) -> Array:
+            total: Array = parts[0][2][-1]
             total[...] = 0
-            for grid, found in lot:
-                product, flat, space, given = carve(memory[i], shape, *plan.shapes(grid))
+            for grid, found, (flat, calls, given, _) in parts:
                 flat[:] = 0
                 given[:] = 0
-                lines, rows = grid.lines(flat, c.channels), given.reshape(c.group, -1, grid.length)
-                calls: list[Call] = []
-                for at, columns, pairs in plan.chunks(grid, flat, space):
-                    calls += [(np.copyto, *pair) for pair in pairs]
-                    left, right = (columns, rows[..., at]) if tall else (rows[..., at], columns)
-                    calls += [(np.matmul, left, right.swapaxes(1, 2), product), (np.add, total, product, total)]
+                lines, outputs = grid.lines(flat, c.channels), grid.outputs(given)
                 for block in found:
                     grid.fill(lines, x, block)
-                    grid.outputs(given)[...] = grid.output(ct, block)
+                    outputs[...] = grid.output(ct, block)
                     run(calls)
+            return total
 
-        share(work, divided)
-        for other in totals[1:]:
-            np.add(totals[0], other, totals[0])
-        by_filter = totals[0].swapaxes(1, 2) if tall else totals[0]
-        w[...] = by_filter.reshape(w.shape)
+        total, *others = share(work, bound(memory))
+        for other in others:
+            np.add(total, other, total)
+        w[...] = (total.swapaxes(1, 2) if tall else total).reshape(w.shape)
 
-    return Routine(fill, ((len(divided), *shape), plan.memory(divided, shape)))
+    return Routine(fill, (plan.memory(divided, shape, shape),))

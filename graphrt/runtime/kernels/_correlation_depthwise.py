@@ -13,7 +13,7 @@ from graphrt.records import dataclass
 from graphrt.runtime.kernels._correlation import Call, Correlation, Routine, run
 from graphrt.runtime.kernels._grid import Block, Grid, blocks, lots
 from graphrt.runtime.kernels._scratch import carve, room
-from graphrt.runtime.kernels._threads import share, threads_for
+from graphrt.runtime.threads import share, threads_for
 
 Ints = tuple[int, ...]
 Lot = list[tuple[Grid, list[Block]]]

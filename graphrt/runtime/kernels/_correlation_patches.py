@@ -14,7 +14,7 @@ from graphrt.op import Array
 from graphrt.runtime.kernels import _correlation_columns
 from graphrt.runtime.kernels._correlation import Correlation, Routine
 from graphrt.runtime.kernels._grid import Block, blocks
-from graphrt.runtime.kernels._threads import divide, share, threads_for
+from graphrt.runtime.threads import divide, share, threads_for
 
 Ints = tuple[int, ...]
 

@@ -10,7 +10,7 @@ import numpy as np
 from graphrt.op import Array
 from graphrt.runtime.kernels._correlation import Correlation, Routine
 from graphrt.runtime.kernels._pieces import pieces
-from graphrt.runtime.kernels._threads import divide, share
+from graphrt.runtime.threads import divide, share
 
 Ints = tuple[int, ...]
 Part = tuple[slice, slice]

@@ -24,16 +24,18 @@ from graphrt.runtime.kernels import _correlation_columns
 from graphrt.runtime.kernels._correlation import Call, Correlation, Routine, run
 from graphrt.runtime.kernels._grid import Block, blocks, lots
 from graphrt.runtime.kernels._kept import Kept
-from graphrt.runtime.kernels._scratch import carve, room
-from graphrt.runtime.kernels._threads import divide, share, threads_for
+from graphrt.runtime.kernels._scratch import Bound, carve, room
+from graphrt.runtime.threads import divide, share, threads_for
 
 Ints = tuple[int, ...]
 
 DOWN, ALONG = 4, 2
 """The size of a tile."""
 POINTS_DOWN, POINTS_ALONG = 6, 4
-AREA, LEAST = 20_000, 128
-"""Places times channels of a block, about: what is worked on stays in the cache; and the fewest places."""
+AREA, AREA_SHARED, LEAST = 20_000, 40_000, 128
+"""Places times channels of a block, about: what is worked on stays in the cache. Where several threads take turns with
+the interpreter's lock, fewer and larger steps do better. And the fewest places.
+"""
 SPEED, KERNEL_SPEED = 0.007, 10
 """Nanoseconds that one of the plain sum's products takes in the end, about; and a kernel, to become points."""
 KERNELS = 1 << 12
@@ -113,7 +115,7 @@ class Source:
     def staged(self) -> Ints:
         """The shape of the padded images; channels an odd number of cache lines apart, for fast access across them."""
         each = CACHE_LINE // self.tiles.c.dtype.itemsize
-        return self.tiles.images, self.channels, (-(-math.prod(self._plane) // each) | 1) * each
+        return self.tiles.images, self.channels, (-(-math.prod(self.plane) // each) | 1) * each
 
     @property
     def shape(self) -> Ints:
@@ -122,21 +124,9 @@ class Source:
         return DOWN, ALONG, t.rows + self.more, t.images * t.pitch * self.channels
 
     @property
-    def _plane(self) -> Ints:
+    def plane(self) -> Ints:
+        """A padded image: [rows, 4, pitch, 2]."""
         return self.tiles.rows + self.more, DOWN, self.tiles.pitch, ALONG
-
-    def read(self, a: Array, block: Block, staged: Array, made: Array) -> None:
-        """Puts a block of an array into ``made`` of `shape`, by way of ``staged``: zeros where columns are padding."""
-        t, (height, width) = self.tiles, a.shape[2:]
-        planes = staged[:, :, : math.prod(self._plane)].reshape(*staged.shape[:2], *self._plane)
-        padded = planes.reshape(*staged.shape[:2], -1, t.pitch * ALONG)
-        first = DOWN * block.r0 - self.begin[0]
-        low, high = max(0, -first), min(padded.shape[2], height - first)
-        padded[:, :, :low] = 0
-        padded[:, :, high:] = 0
-        part = a[block.n0 : block.n1, :, first + low : first + high]
-        padded[:, :, low:high, self.begin[1] : self.begin[1] + width] = part
-        made.reshape(*made.shape[:3], t.images, t.pitch, -1)[...] = planes.transpose(3, 5, 2, 0, 4, 1)
 
     def lines(self, made: Array, first: int, count: int) -> Array:
         """Of all tiles the lines from the first on: [count, 2, rows * images * pitch * channels], a view.
@@ -149,6 +139,35 @@ class Source:
         start = which * size + row * made.shape[3]
         shape = count, ALONG, self.tiles.rows * made.shape[3]
         return np.ndarray(shape, made.dtype, made, start * each, (step * each, size // ALONG * each, each))
+
+
+class Reader:
+    """Reads blocks of an array into ``made`` of `Source.shape`, by way of ``staged``."""
+
+    def __init__(self, source: Source, staged: Array, made: Array):
+        t = source.tiles
+        planes = staged[:, :, : math.prod(source.plane)].reshape(*staged.shape[:2], *source.plane)
+        self._staged, self._begin = staged, source.begin
+        self._padded = planes.reshape(*staged.shape[:2], -1, t.pitch * ALONG)
+        self._lines = planes.transpose(3, 5, 2, 0, 4, 1)
+        self._made = made.reshape(*made.shape[:3], t.images, t.pitch, -1)
+
+    def begin(self) -> None:
+        """Makes zeros of what no image covers."""
+        self._staged[...] = 0
+
+    def read(self, a: Array, block: Block) -> None:
+        """Reads a block of an array [N, channels, H, W]."""
+        (above, left), (height, width), count = self._begin, a.shape[2:], self._padded.shape[2]
+        first = DOWN * block.r0 - above
+        low, high = max(0, -first), min(count, height - first)
+        if low:
+            self._padded[:, :, :low] = 0
+        if high < count:
+            self._padded[:, :, high:] = 0
+        part = a[block.n0 : block.n1, :, first + low : first + high]
+        self._padded[:, :, low:high, left : left + width] = part
+        self._made[...] = self._lines
 
 
 def _pitch(c: Correlation) -> int:
@@ -171,8 +190,9 @@ Lot = list[tuple[Tiles, list[Block]]]
 def _lots(c: Correlation, least: int) -> list[Lot]:
     """The blocks of a batch, divided among threads."""
     rows, pitch, duration = -(-c.win.out[0] // DOWN), _pitch(c), c.products * SPEED
-    each = -(-c.n * rows * pitch // threads_for(duration))
-    target = min(max(AREA // max(c.channels, c.filters), least), each)
+    threads = threads_for(duration)
+    area = AREA if threads == 1 else AREA_SHARED
+    target = min(max(area // max(c.channels, c.filters), least), -(-c.n * rows * pitch // threads))
     found = ((Tiles(c, n, r), block) for (n, r), same in blocks(c.n, rows, pitch, target) for block in same)
     return lots(found, duration, lambda tiles: tiles.places)
 
@@ -198,26 +218,34 @@ def forward(c: Correlation, turned: bool = False) -> Routine:
         down, products = (POINTS_DOWN, ALONG, n + 1, c.channels), (POINTS_DOWN, n, c.filters)
         return x.staged, (shared,), down, (8, n, c.channels), products
 
+    def prepare(memory: Array, points: Array, b: Any = None) -> list[list[tuple[Any, ...]]]:
+        return [[part(*pair, memory[i], points, b) for pair in lot] for i, lot in enumerate(divided)]
+
+    def part(t: Tiles, found: list[Block], memory: Array, points: Array, b: Any) -> tuple[Any, ...]:
+        staged, shared, down, spare, products = carve(memory, *shapes(t))
+        lines = shared[: math.prod(t.inputs.shape)].reshape(t.inputs.shape)
+        made = shared[: ALONG * products.size].reshape(ALONG, *products.shape)
+        calls = [
+            *_combine_lines(t.inputs, lines, _by_line(down), spare),
+            *_multiply(c, down, points, b, made, spare[:POINTS_DOWN], products),
+            *_separate(made.swapaxes(0, 1), products),
+        ]
+        return t, found, Reader(t.inputs, staged, lines), calls, made[:, :DOWN]
+
+    bound = Bound(prepare)
+
     def fill(x: Array, w: Array, b: Array | None, y: Array, taps: Array, room: Array, memory: Array) -> None:
         points = kept.of(w, room, lambda w, made: transform(w, taps, made))
 
-        def work(i: int, lot: Lot) -> None:
-            for t, found in lot:
-                staged, shared, down, spare, products = carve(memory[i], *shapes(t))
-                staged[...] = 0
-                lines = shared[: math.prod(t.inputs.shape)].reshape(t.inputs.shape)
-                made = shared[: ALONG * products.size].reshape(ALONG, *products.shape)
-                calls = [
-                    *_combine_lines(t.inputs, lines, _by_line(down), spare),
-                    *_multiply(c, down, points, b, made, spare[:POINTS_DOWN], products),
-                    *_separate(made.swapaxes(0, 1), products),
-                ]
+        def work(i: int, parts: list[tuple[Any, ...]]) -> None:
+            for t, found, inputs, calls, made in parts:
+                inputs.begin()
                 for block in found:
-                    t.inputs.read(x, block, staged, lines)
+                    inputs.read(x, block)
                     run(calls)
-                    t.write(made[:, :DOWN], y, block)
+                    t.write(made, y, block)
 
-        share(work, divided)
+        share(work, bound(memory, points, *([] if b is None else [b])))
 
     return Routine(fill, (*of_kernel, _memory(divided, shapes)))
 
@@ -275,32 +303,41 @@ def w_adjoint(c: Correlation) -> Routine:
         first = of_kernel, of_kernel[1:]  # which have to be at the same place for all blocks
         return *first, x.staged, ct.staged, (lines,), (spare,), x_down, ct_down, (POINTS_DOWN, n, c.filters)
 
+    def prepare(memory: Array) -> list[list[tuple[Any, ...]]]:
+        return [[part(*pair, memory[i]) for pair in lot] for i, lot in enumerate(divided)]
+
+    def part(t: Tiles, found: list[Block], memory: Array) -> tuple[Any, ...]:
+        total, product, x_staged, ct_staged, lines, spare, x_down, ct_down, combined = carve(memory, *shapes(t))
+        x_lines = lines[: math.prod(t.inputs.shape)].reshape(t.inputs.shape)
+        ct_lines = lines[: math.prod(t.cotangents.shape)].reshape(t.cotangents.shape)
+        by_x = spare[: 8 * t.places * c.channels].reshape(8, t.places, -1)
+        of_x = [*_combine_lines(t.inputs, x_lines, _by_line(x_down), by_x)]
+        of_ct = [*_weigh_lines(ct_lines.reshape(DOWN, ALONG, -1), _by_line(ct_down, 0), spare)]
+        operands = c, x_down, ct_down, total, by_x[:POINTS_DOWN], combined
+        both = [*_multiply_both(*operands)], [*_multiply_both(*operands, product)]
+        readers = Reader(t.inputs, x_staged, x_lines), Reader(t.cotangents, ct_staged, ct_lines)
+        return found, *readers, of_x, of_ct, both, x_down[:, :, -1], total
+
+    bound = Bound(prepare)
+
     def fill(ct: Array, x: Array, w_like: Any, w_ct: Array, others: Array, memory: Array) -> None:
-        def work(i: int, lot: Lot) -> None:
+        def work(i: int, parts: list[tuple[Any, ...]]) -> None:
             begun = False
-            for t, found in lot:
-                total, product, x_staged, ct_staged, lines, spare, x_down, ct_down, combined = carve(
-                    memory[i], *shapes(t)
-                )
-                x_staged[...] = ct_staged[...] = x_down[:, :, -1] = 0
-                x_lines = lines[: math.prod(t.inputs.shape)].reshape(t.inputs.shape)
-                ct_lines = lines[: math.prod(t.cotangents.shape)].reshape(t.cotangents.shape)
-                by_x = spare[: 8 * t.places * c.channels].reshape(8, t.places, -1)
-                x_calls = [*_combine_lines(t.inputs, x_lines, _by_line(x_down), by_x)]
-                ct_calls = [*_weigh_lines(ct_lines.reshape(DOWN, ALONG, -1), _by_line(ct_down, 0), spare)]
-                operands = c, x_down, ct_down, total, by_x[:POINTS_DOWN], combined
-                calls = [*_multiply_both(*operands, product)]
+            for found, inputs, cotangents, of_x, of_ct, both, beyond, _ in parts:
+                inputs.begin()
+                cotangents.begin()
+                beyond[...] = 0
                 for block in found:
-                    t.inputs.read(x, block, x_staged, x_lines)
-                    run(x_calls)
-                    t.cotangents.read(ct, block, ct_staged, ct_lines)
-                    run(ct_calls)
-                    run(calls if begun else _multiply_both(*operands))
+                    inputs.read(x, block)
+                    run(of_x)
+                    cotangents.read(ct, block)
+                    run(of_ct)
+                    run(both[begun])
                     begun = True
-            points = total.reshape(len(kernel), -1)
+            points = parts[0][-1].reshape(len(kernel), -1)
             np.matmul(points.T, kernel, w_ct.reshape(-1, 9) if i == 0 else others[i - 1])
 
-        share(work, divided)
+        share(work, bound(memory))
         for other in others[: len(divided) - 1]:
             np.add(w_ct, other.reshape(w_ct.shape), w_ct)
 

@@ -17,7 +17,7 @@ import numpy as np
 from graphrt.op import Array
 from graphrt.ops._windows import Window
 from graphrt.records import dataclass
-from graphrt.runtime.kernels._threads import divide
+from graphrt.runtime.threads import divide
 
 Ints: TypeAlias = tuple[int, ...]
 Layout = TypeVar("Layout", bound=Hashable)

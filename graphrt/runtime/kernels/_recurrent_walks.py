@@ -21,7 +21,7 @@ import numpy as np
 from graphrt.definitions import KernelSite
 from graphrt.op import Array
 from graphrt.records import dataclass
-from graphrt.runtime.kernels._threads import share, thread_count
+from graphrt.runtime.threads import share, thread_count
 from graphrt.types import numpy_dtype
 
 T = TypeVar("T")

@@ -1,11 +1,15 @@
-"""Several arrays in one piece of memory: what a kernel works in while it runs."""
+"""What a kernel works in while it runs: several arrays in one piece of memory, and what is prepared on them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import Generic, TypeVar
 
 from graphrt.op import Array
+
+T = TypeVar("T")
 
 ALIGN = 16
 """Every array begins a multiple of so many numbers after the piece: a cache line of float32."""
@@ -23,3 +27,32 @@ def carve(memory: Array, *shapes: Sequence[int]) -> Iterator[Array]:
         size = math.prod(shape)
         yield memory[at : at + size].reshape(shape)
         at += -(-size // ALIGN) * ALIGN
+
+
+class Bound(Generic[T]):
+    """What was made of some arrays, views of them: kept while the same arrays come, and none of them is gone.
+
+    A plan that runs again has its arrays where they were.
+    """
+
+    def __init__(self, make: Callable[..., T]):
+        self._make = make
+        self._last: tuple[tuple[weakref.ref[Array], ...], T] | None = None
+
+    def __call__(self, *arrays: Array) -> T:
+        """What ``make(*arrays)`` gives."""
+        last = self._last
+        if (
+            last is not None
+            and len(arrays) == len(last[0])
+            and all(r() is a for r, a in zip(last[0], arrays, strict=True))
+        ):
+            return last[1]
+        made = self._make(*arrays)
+        self._last = tuple(weakref.ref(a, self._forget) for a in arrays), made
+        return made
+
+    def _forget(self, reference: weakref.ref[Array]) -> None:
+        last = self._last
+        if last is not None and reference in last[0]:
+            self._last = None

@@ -16,7 +16,7 @@ from graphrt.definitions import Into, KernelSite, kernel
 from graphrt.op import Array
 from graphrt.records import dataclass
 from graphrt.runtime.kernels._blocks import BLOCK, for_blas
-from graphrt.runtime.kernels._threads import divide, share, thread_count
+from graphrt.runtime.threads import divide, share, thread_count
 from graphrt.types import TensorType, numpy_dtype
 
 Tile = tuple[slice, slice]

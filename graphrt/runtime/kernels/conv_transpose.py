@@ -10,8 +10,8 @@ from graphrt.definitions import Into, KernelSite, kernel
 from graphrt.op import Array
 from graphrt.ops.conv_transpose import transpose_window
 from graphrt.runtime.kernels._correlation import Correlation, Routine
-from graphrt.runtime.kernels._threads import divide, share
 from graphrt.runtime.kernels.convolution import algorithm, bias_cotangent, into, planar
+from graphrt.runtime.threads import divide, share
 
 SPEED = 0.02
 """Nanoseconds that one of the products takes, about."""

@@ -14,7 +14,7 @@ import numpy as np
 from graphrt.definitions import Into, KernelSite, kernel
 from graphrt.op import Array
 from graphrt.runtime.kernels._blocks import parts_of, rows_of, summed_to
-from graphrt.runtime.kernels._threads import share
+from graphrt.runtime.threads import share
 from graphrt.types import numpy_dtype
 
 _STASH = {1: "float32", 11: "float64"}

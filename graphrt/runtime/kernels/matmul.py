@@ -8,7 +8,7 @@ import numpy as np
 
 from graphrt.definitions import Into, KernelSite, kernel
 from graphrt.runtime.kernels._blocks import for_blas
-from graphrt.runtime.kernels._threads import matmul
+from graphrt.runtime.threads import matmul
 
 
 def _is_dense(a: tuple[int, ...], b: tuple[int, ...]) -> bool:

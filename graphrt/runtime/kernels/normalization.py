@@ -10,7 +10,7 @@ import numpy as np
 
 from graphrt.definitions import Into, KernelSite, kernel
 from graphrt.op import Array
-from graphrt.runtime.kernels._threads import divide, share, threads_for
+from graphrt.runtime.threads import divide, share, threads_for
 
 BLOCK = 1 << 19
 """Numbers worked on at a time."""

@@ -14,7 +14,7 @@ import numpy as np
 from graphrt.definitions import OPTIMIZER_DOMAIN, Into, KernelSite, kernel
 from graphrt.op import Array
 from graphrt.runtime import blas
-from graphrt.runtime.kernels._threads import limit_threads
+from graphrt.runtime.threads import limit_threads
 
 Sum = Callable[[Any, Array, Any, Array], None]
 BLOCK = 1 << 15

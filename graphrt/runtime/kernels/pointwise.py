@@ -10,7 +10,7 @@ import numpy as np
 from graphrt.definitions import Into, KernelSite, kernel
 from graphrt.op import Array
 from graphrt.runtime.kernels._blocks import elementwise, parts_of
-from graphrt.runtime.kernels._threads import share
+from graphrt.runtime.threads import share
 from graphrt.types import TensorType, numpy_dtype
 
 
@@ -32,7 +32,9 @@ def clip(site: KernelSite) -> Into | None:
 
     def fill(x: Array, *rest: Array) -> None:
         *bounds, y = rest  # before opset 11 they are attributes
-        low, high = (own if b is None else b for own, b in zip((least, most), bounds or (None, None), strict=True))
+        low, high = (
+            own if b is None else b.reshape(()) for own, b in zip((least, most), bounds or (None, None), strict=True)
+        )
         if len(parts) == 1:
             x.clip(low, high, y)
             return
@@ -123,18 +125,53 @@ def power(site: KernelSite) -> Into | None:
 
 @kernel("Where")
 def where(site: KernelSite) -> Into | None:
-    """One array copied over the other where the condition holds."""
+    """By the bits of the numbers, which takes no jumps; one array copied over the other where operands broadcast."""
     types = [site.inputs[n] for n in ("condition", "x", "y")]
-    if not all(isinstance(t, TensorType) and t.is_static for t in types) or types[1].dtype != types[2].dtype:
+    result = site.outputs[0]
+    if not all(isinstance(t, TensorType) and t.is_static for t in (*types, result)) or types[1].dtype != types[2].dtype:
         return None
     if types[1].dtype == "string":
         return None
+    shapes = [t.shape for t in types]
+    whole = shapes[0] == result.shape and all(s == result.shape or math.prod(s) == 1 for s in shapes[1:])  # type: ignore[union-attr]
+    if not whole or types[1].dtype not in _BITS or not math.prod(shapes[0]):
+        return site.into(_copied_where)
+    return _selected(site, shapes, types[1].dtype)
 
-    def fill(condition: Array, x: Array, y: Array, output: Array) -> None:
-        np.copyto(output, y)
-        np.copyto(output, x, where=condition)
 
-    return site.into(fill)
+_BITS = {"float32": "int32", "float64": "int64"}
+
+
+def _copied_where(condition: Array, x: Array, y: Array, output: Array) -> None:
+    np.copyto(output, y)
+    np.copyto(output, x, where=condition)
+
+
+def _selected(site: KernelSite, shapes: list[tuple[int, ...]], dtype: str) -> Into | None:
+    """``y ^ ((x ^ y) & mask)``, the mask being all ones where the condition holds; x and y may be single numbers."""
+    count, bits = math.prod(shapes[0]), _BITS[dtype]
+    parts = parts_of(count, numpy_dtype(dtype).itemsize)
+
+    def of(x: Array) -> Array:
+        return x.reshape(() if x.size == 1 else -1).view(bits)
+
+    def fill(condition: Array, x: Array, y: Array, output: Array, *masks: Array) -> None:
+        holds, made, (xs, ys) = condition.reshape(-1).view(np.int8), output.reshape(-1).view(bits), map(of, (x, y))
+
+        def work(i: int, pieces: list[slice]) -> None:
+            for at in pieces:
+                mask, to = masks[i][: at.stop - at.start], made[at]
+                one, other = (a[at] if a.ndim else a for a in (xs, ys))
+                np.copyto(mask, holds[at])
+                np.negative(mask, mask)
+                np.bitwise_xor(one, other, to)
+                np.bitwise_and(to, mask, to)
+                np.bitwise_xor(to, other, to)
+
+        share(work, parts)
+
+    length = max(piece.stop - piece.start for part in parts for piece in part)
+    return site.into(fill, over={0: (1,)}, scratch=[((length,), bits)] * len(parts))
 
 
 KERNELS = (clip, hard_sigmoid, hard_swish, swish, leaky_relu, power, where)

@@ -11,7 +11,7 @@ import numpy as np
 from graphrt.definitions import Into, KernelSite, kernel
 from graphrt.op import Array
 from graphrt.ops._windows import Window, window
-from graphrt.runtime.kernels._threads import divide, share
+from graphrt.runtime.threads import divide, share
 
 Function = Callable[..., Any]
 Tap = tuple[slice, slice]

@@ -6,7 +6,7 @@ import numpy as np
 
 from graphrt.definitions import Into, KernelSite, kernel
 from graphrt.op import Array
-from graphrt.runtime.kernels._threads import matmul
+from graphrt.runtime.threads import matmul
 
 
 @kernel("Gemm")

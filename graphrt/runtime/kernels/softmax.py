@@ -9,7 +9,7 @@ import numpy as np
 from graphrt.definitions import Into, KernelSite, kernel
 from graphrt.op import Array
 from graphrt.runtime.kernels._blocks import parts_of, rows_of
-from graphrt.runtime.kernels._threads import share
+from graphrt.runtime.threads import share
 from graphrt.types import numpy_dtype
 
 RowsFunction = Callable[..., None]

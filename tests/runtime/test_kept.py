@@ -1,0 +1,109 @@
+"""What kernels keep of weights: made once for weights that stay, anew for any other, and gone with them."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+
+from graphrt.ir.builder import GraphBuilder
+from graphrt.runtime.kernels._kept import Kept
+from graphrt.runtime.session import Session
+
+F = "float32"
+
+
+class Doubled:
+    """A transform that counts its calls, with memory to make it in."""
+
+    def __init__(self):
+        self.kept, self.room, self.calls = Kept(), np.empty(3), 0
+
+    def __call__(self, weight):
+        return self.kept.of(weight, self.room, self._make)
+
+    def _make(self, weight, made):
+        self.calls += 1
+        np.multiply(weight, 2, made)
+
+
+def frozen(*values):
+    x = np.array(values, float)
+    x.flags.writeable = False
+    return x
+
+
+def test_the_same_weight_is_transformed_twice_and_no_more():
+    of, w = Doubled(), frozen(1, 2, 3)
+    found = [of(w) for _ in range(5)]
+    assert of.calls == 2
+    assert all(np.array_equal(x, [2, 4, 6]) for x in found)
+    assert found[0] is of.room
+    assert len({id(x) for x in found[1:]}) == 1
+    assert found[1] is not of.room
+
+
+def test_other_weights_are_transformed_anew():
+    of, a, b = Doubled(), frozen(1, 2, 3), frozen(1, 2, 3)
+    for w in (a, b, a, b):
+        assert of(w) is of.room
+    assert of.calls == 4
+    kept = of(b)
+    assert kept is not of.room
+    assert np.array_equal(of(frozen(5, 5, 5)), [10, 10, 10])
+    assert np.array_equal(kept, [2, 4, 6])
+
+
+def writable():
+    return np.array([1.0, 2, 3])
+
+
+def view_of_writable():
+    view = writable().view()
+    view.flags.writeable = False
+    return view
+
+
+@pytest.mark.parametrize("make", [writable, view_of_writable])
+def test_what_may_be_written_to_is_never_kept(make):
+    of, w = Doubled(), make()
+    base = w if w.base is None else w.base
+    for i in range(4):
+        base[0] = i
+        assert of(w)[0] == 2 * i
+    assert of.calls == 4
+
+
+def test_what_was_made_of_a_weight_goes_with_it():
+    of, w = Doubled(), frozen(1, 2, 3)
+    of(w)
+    made = weakref.ref(of(w))
+    assert made() is not None
+    del w
+    gc.collect()
+    assert made() is None
+
+
+@pytest.mark.parametrize(
+    ("x", "w", "attributes"),
+    [
+        ((4, 16, 12, 12), (16, 16, 3, 3), {"pads": [1, 1, 1, 1]}),
+        ((4, 8, 12, 12), (8, 1, 3, 3), {"group": 8, "pads": [1, 1, 1, 1]}),
+        ((4, 8, 6, 6), (8, 1, 3, 3), {"group": 8}),
+    ],
+)
+def test_a_convolution_follows_its_weights(x, w, attributes):
+    rng = np.random.default_rng(0)
+    b = GraphBuilder(dtype=F)
+    b.output(b.Conv(b.input("x", F, x), b.parameter("w", np.zeros(w, F)), **attributes), "y")
+    session, feeds = Session(b.build()), {"x": rng.normal(size=x).astype(F)}
+    for _ in range(3):
+        weights = rng.normal(size=w).astype(F)
+        weights.flags.writeable = False
+        session.parameters["w"] = weights
+        found = [session.run(feeds)["y"] for _ in range(4)]
+        session.parameters["w"] = weights.copy()
+        for y in found:
+            np.testing.assert_array_equal(y, session.run(feeds)["y"])
