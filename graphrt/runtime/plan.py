@@ -77,6 +77,7 @@ class _Planner:
         self.slots: list[Any] = [None, None]
         self.slot_of: dict[str, int] = {}
         self.scratch: list[Buffer] = []
+        self.op_types: frozenset[str] = frozenset()
 
     def slot(self, name: str) -> int:
         """The slot of a value, made on first use; a folded constant is put in place."""
@@ -91,6 +92,7 @@ class _Planner:
         graph = self.graph
         leaves = {*graph.input_names, *graph.initializers, *captured}
         self._check_defined(nodes, leaves.union(*(n.outputs for n in nodes)))
+        self.op_types = frozenset(n.op_type for n in nodes)
         works = [w for n in nodes for w in self._works(n)]
         storage = assign_storage(graph, works, self.known, reuse)
         steps = [self._step(w, storage, i) for i, w in enumerate(storage.works)]
@@ -224,7 +226,7 @@ class _Planner:
         bound = found.bind(types, node.attributes.get("segments"))
         absent = ("",) * (len(found.outputs) - len(node.outputs))
         outputs = tuple(self.known.types.get(o, UNKNOWN) if o else None for o in node.outputs + absent)
-        site = KernelSite(node, bound, {**found.defaults(), **attributes}, outputs)
+        site = KernelSite(node, bound, {**found.defaults(), **attributes}, outputs, self.op_types)
         for kernel in candidates:
             made = kernel.make(site)
             if made is not None:

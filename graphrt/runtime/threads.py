@@ -11,7 +11,7 @@ import math
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from queue import SimpleQueue
@@ -118,12 +118,18 @@ def divide(
     return runs
 
 
-def matmul(a: Array, b: Array, out: Array) -> None:
-    """``np.matmul`` of two matrices, by the threads here where that pays, and never by those of the BLAS.
+def product_beside(op_types: Collection[str]) -> Callable[[Array, Array, Array], Any]:
+    """``np.matmul`` of two matrices into a third, for a run of nodes of these op types.
 
-    The threads of an OpenBLAS, once it has used them, keep looking for work for some hundredths of a second, which
-    halves the speed of what is shared out among the threads here in that time.
+    The threads of an OpenBLAS are the quickest way to do it; but once it has used them, they keep looking for work for
+    some hundredths of a second, which halves the speed of what is shared out among the threads here in that time.
+    Convolutions are, and take most of the time where there are any: beside them it is `matmul`.
     """
+    return matmul if "Conv" in op_types else np.matmul
+
+
+def matmul(a: Array, b: Array, out: Array) -> None:
+    """``np.matmul`` of two matrices, by the threads here where that pays, and never by those of the BLAS."""
     (rows, inner), columns = a.shape, b.shape[1]
     size = rows * inner * columns
     if size <= UNSHARED:

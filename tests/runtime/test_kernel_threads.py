@@ -19,6 +19,7 @@ from graphrt.runtime.kernels import (
     _correlation_patches,
     _correlation_points,
     _correlation_tiles,
+    _tile_points,
     conv_transpose,
     convolution,
     normalization,
@@ -31,11 +32,11 @@ from tests.runtime.image_examples import examples
 KERNELS = (*convolution.KERNELS, *conv_transpose.KERNELS, *pooling.KERNELS, *normalization.KERNELS)
 MODULES = (
     _correlation_bands, _correlation_columns, _correlation_depthwise, _correlation_patches, _correlation_points,
-    _correlation_tiles, normalization, pooling,
+    _correlation_tiles, _tile_points, normalization, pooling,
 )  # fmt: skip
 SMALL = {
-    "AREA": 900, "LEAST": 9, "CHUNK": 3000, "CHUNK_BACK": 3000, "ROW": 40, "LIMIT": 900, "PIECE": 500, "BLOCK": 300,
-    "STEP": 4, "PLACES": 4, "BAND": 3, "WHOLE": 100, "MANY": 3,
+    "AREA": 900, "AREA_SHARED": 900, "LEAST": 9, "CHUNK": 3000, "CHUNK_BACK": 3000, "ROW": 40, "LIMIT": 900,
+    "PIECE": 500, "BLOCK": 300, "STEP": 4, "PLACES": 4, "BAND": 3, "WHOLE": 100, "MANY": 3, "KERNELS": 40,
 }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from graphrt.definitions import Into, KernelSite, kernel
 from graphrt.runtime.kernels._blocks import for_blas
-from graphrt.runtime.threads import matmul
+from graphrt.runtime.threads import product_beside
 
 
 def _is_dense(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
@@ -24,6 +24,7 @@ def _is_stack(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
 @kernel("MatMul")
 def matmul_as_one(site: KernelSite) -> Into | None:
     """``a @ b``; for a matrix b all rows of a in one product."""
+    product = product_beside(site.beside)
     if not site.is_float("a", "b"):
         return None
     a_shape, b_shape = site.shape("a"), site.shape("b")
@@ -32,12 +33,13 @@ def matmul_as_one(site: KernelSite) -> Into | None:
     if not _is_dense(a_shape, b_shape) or not a_shape[-1]:
         return None
     inner, rows = a_shape[-1], (math.prod(a_shape[:-1]), b_shape[1])
-    return site.into(lambda a, b, y: matmul(for_blas(a.reshape(rows[0], inner)), for_blas(b), y.reshape(rows)))
+    return site.into(lambda a, b, y: product(for_blas(a.reshape(rows[0], inner)), for_blas(b), y.reshape(rows)))
 
 
 @kernel("MatMul.vjp[a]")
 def matmul_left_cotangent(site: KernelSite) -> Into | None:
     """``ct @ b.T``."""
+    product = product_beside(site.beside)
     if not site.is_float("ct", "a_like", "b"):
         return None
     shape, b_shape = site.shape("a_like"), site.shape("b")
@@ -47,13 +49,14 @@ def matmul_left_cotangent(site: KernelSite) -> Into | None:
         return None
     width, rows = b_shape[1], (math.prod(shape[:-1]), shape[-1])
     return site.into(
-        lambda ct, a_like, b, y: matmul(for_blas(ct.reshape(rows[0], width)), for_blas(b).T, y.reshape(rows))
+        lambda ct, a_like, b, y: product(for_blas(ct.reshape(rows[0], width)), for_blas(b).T, y.reshape(rows))
     )
 
 
 @kernel("MatMul.vjp[b]")
 def matmul_right_cotangent(site: KernelSite) -> Into | None:
     """``a.T @ ct``; for a matrix b over all rows at once."""
+    product = product_beside(site.beside)
     if not site.is_float("ct", "a", "b_like"):
         return None
     a_shape, shape = site.shape("a"), site.shape("b_like")
@@ -63,7 +66,7 @@ def matmul_right_cotangent(site: KernelSite) -> Into | None:
         return None
     inner, width = shape
     return site.into(
-        lambda ct, a, b_like, y: matmul(for_blas(a.reshape(-1, inner)).T, for_blas(ct.reshape(-1, width)), y)
+        lambda ct, a, b_like, y: product(for_blas(a.reshape(-1, inner)).T, for_blas(ct.reshape(-1, width)), y)
     )
 
 

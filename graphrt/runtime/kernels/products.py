@@ -6,12 +6,13 @@ import numpy as np
 
 from graphrt.definitions import Into, KernelSite, kernel
 from graphrt.op import Array
-from graphrt.runtime.threads import matmul
+from graphrt.runtime.threads import product_beside
 
 
 @kernel("Gemm")
 def gemm_bias(site: KernelSite) -> Into | None:
     """``a @ b + c`` with c added in place."""
+    product = product_beside(site.beside)
     if not site.is_float("a", "b") or not _plain(site):
         return None
     if site.inputs.get("c") is not None and not site.is_float("a", "c"):
@@ -19,7 +20,7 @@ def gemm_bias(site: KernelSite) -> Into | None:
     transpose_a, transpose_b = site.attributes["transA"], site.attributes["transB"]
 
     def fill(a: Array, b: Array, c: Array, y: Array) -> None:
-        matmul(a.T if transpose_a else a, b.T if transpose_b else b, y)
+        product(a.T if transpose_a else a, b.T if transpose_b else b, y)
         if c is not None:
             np.add(y, c, y)
 
@@ -29,6 +30,7 @@ def gemm_bias(site: KernelSite) -> Into | None:
 @kernel("Gemm.vjp[a]")
 def gemm_left_cotangent(site: KernelSite) -> Into | None:
     """``ct @ b.T``, in the orientation of a."""
+    product = product_beside(site.beside)
     if not site.is_float("ct", "b") or site.attributes["alpha"] != 1:
         return None
     transpose_a, transpose_b = site.attributes["transA"], site.attributes["transB"]
@@ -36,9 +38,9 @@ def gemm_left_cotangent(site: KernelSite) -> Into | None:
     def fill(ct: Array, b: Array, y: Array) -> None:
         right = b if transpose_b else b.T
         if transpose_a:
-            matmul(right.T, ct.T, y)
+            product(right.T, ct.T, y)
         else:
-            matmul(ct, right, y)
+            product(ct, right, y)
 
     return site.into(fill)
 
@@ -46,6 +48,7 @@ def gemm_left_cotangent(site: KernelSite) -> Into | None:
 @kernel("Gemm.vjp[b]")
 def gemm_right_cotangent(site: KernelSite) -> Into | None:
     """``a.T @ ct``, in the orientation of b."""
+    product = product_beside(site.beside)
     if not site.is_float("ct", "a") or site.attributes["alpha"] != 1:
         return None
     transpose_a, transpose_b = site.attributes["transA"], site.attributes["transB"]
@@ -53,9 +56,9 @@ def gemm_right_cotangent(site: KernelSite) -> Into | None:
     def fill(ct: Array, a: Array, y: Array) -> None:
         left = a if transpose_a else a.T
         if transpose_b:
-            matmul(ct.T, left.T, y)
+            product(ct.T, left.T, y)
         else:
-            matmul(left, ct, y)
+            product(left, ct, y)
 
     return site.into(fill)
 
