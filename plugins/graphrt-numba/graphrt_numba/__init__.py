@@ -1,0 +1,27 @@
+"""Kernels that numba compiles: chains of elementwise ops in one loop each, normalizations, optimizers, pooling, ..."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from graphrt.plugin import KernelModule, hookimpl
+
+MODULES = {
+    "windows": "Conv MaxPool AveragePool",
+    "convolution": "Conv",
+    "batch_normalization": "BatchNormalization",
+    "elementwise": (
+        "graphrt::Fused Abs Clip Div Erf Exp Gelu HardSigmoid HardSwish LeakyRelu Log Max Min Mul Reciprocal Relu "
+        "Sigmoid Softplus Sqrt Sum Swish Tanh"
+    ),
+    "normalization": "LayerNormalization RMSNormalization",
+    "softmax": "Softmax LogSoftmax SoftmaxCrossEntropyLoss",
+    "optimizers": "graphrt.optim::SGD graphrt.optim::Adam graphrt.optim::AdamW",
+}
+"""The modules that define kernels, each in its tuple ``KERNELS``, and the ops these are for."""
+
+
+@hookimpl
+def graphrt_register_kernels() -> Iterable[KernelModule]:
+    """The modules of this package; none of them imports numba before there is something to compile."""
+    return [KernelModule(f"graphrt_numba.{module}", ops) for module, ops in MODULES.items()]

@@ -1,0 +1,53 @@
+"""numba is imported when there is something to compile, not before; what was compiled is found by the next process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+PROGRAM = """
+import sys, numpy as np
+from graphrt.ir.builder import GraphBuilder
+from graphrt.runtime.session import Session
+b = GraphBuilder("test")
+b.output(b.Tanh(b.Sigmoid(b.input("x", "float32", [{n}]))), "y")
+print(Session(b.build()).run({{"x": np.zeros({n}, np.float32)}})["y"][0] > 0.46, "numba" in sys.modules)
+if "numba" in sys.modules:
+    from graphrt_numba.chains import chain_loop
+    (loop,) = [l for l in __import__("gc").get_objects() if type(l).__name__ == "Loop"]
+    print(sum(loop._dispatcher.stats.cache_hits.values()))
+"""
+
+
+def run(n, folder):
+    program = PROGRAM.format(n=n)
+    made = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"NUMBA_CACHE_DIR": str(folder), "PATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert not made.returncode, made.stderr
+    return made.stdout.split()
+
+
+def test_small_models_do_not_import_numba(tmp_path):
+    assert run(8, tmp_path) == ["True", "False"]
+
+
+def test_the_second_process_compiles_nothing(tmp_path):
+    assert run(100_000, tmp_path) == ["True", "True", "0"]
+    assert run(100_000, tmp_path) == ["True", "True", "1"]
+
+
+def test_a_folder_that_cannot_be_written_to_is_done_without(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    assert run(100_000, blocked)[:2] == ["True", "True"]
+
+
+def test_a_damaged_cache_is_done_without(tmp_path):
+    run(100_000, tmp_path)
+    for path in tmp_path.glob("*.nbc"):
+        path.write_bytes(b"damaged")
+    assert run(100_000, tmp_path)[:2] == ["True", "True"]
