@@ -46,10 +46,9 @@ def main() -> int:
         for task in chosen:
             print(f"bench: {task.title}", file=sys.stderr, flush=True)
             startup = task is STARTUP
-            found[task.name] = (
-                task,
-                measure_startup(settings) if startup else run_task(task.name, settings, task.check),
-            )
+            results = measure_startup(settings) if startup else run_task(task.name, settings, task.check)
+            print(f"bench:   {report.line(results)}", file=sys.stderr, flush=True)
+            found[task.name] = task, results
     made = report.as_json(found, settings, versions, args.best)
     return _show(made, args)
 

@@ -17,9 +17,13 @@ UNSET = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
-def environment(threads: int) -> dict[str, str]:
+PLUGINS = {"graphrt": "onnx,special", "graphrt+numba": "onnx,special,numba"}
+"""Which plug-ins a contender of ours works with."""
+
+
+def environment(threads: int, name: str = "graphrt") -> dict[str, str]:
     """The environment of a worker."""
-    kept = {k: v for k, v in os.environ.items() if k not in UNSET}
+    kept = {k: v for k, v in os.environ.items() if k not in UNSET} | {"GRAPHRT_PLUGINS": PLUGINS.get(name, "")}
     return kept | dict.fromkeys(THREADS, str(threads)) | {"JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
@@ -51,7 +55,7 @@ class Process:
         command = [python_for(name), "-m", "tools.bench.worker", name, str(threads), str(folder)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, cwd=ROOT,
-            env=environment(threads),
+            env=environment(threads, name),
         )  # fmt: skip
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(self._process.pid, wanted)

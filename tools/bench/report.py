@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .rounds import OURS, Result, Settings
+from .contenders import OURS
+from .rounds import Result, Settings
 from .tasks import Task
 
 Tasks = Mapping[str, Mapping[str, Any]]
@@ -43,7 +44,7 @@ def as_json(
         for result in entry["results"].values():
             if best and "best" in result:
                 result["median"] = result["best"]
-        entry["ratio"] = ratio(entry["results"])
+        entry["ratios"] = ratios(entry["results"])
     return {
         "machine": machine(),
         "versions": versions,
@@ -53,36 +54,44 @@ def as_json(
     }
 
 
-def ratio(results: Mapping[str, Any]) -> float | None:
-    """The fastest peer's time over ours; None without a peer."""
-    peers = [r["median"] for name, r in results.items() if name != OURS and "median" in r]
-    ours = results.get(OURS, {}).get("median")
-    return min(peers) / ours if peers and ours else None
+def ratios(results: Mapping[str, Any]) -> dict[str, float]:
+    """The fastest peer's time over each of ours; nothing without a peer."""
+    medians = {name: r["median"] for name, r in results.items() if "median" in r}
+    peers = [seconds for name, seconds in medians.items() if name not in OURS]
+    return {name: min(peers) / medians[name] for name in OURS if name in medians and peers}
 
 
-def means(tasks: Tasks) -> dict[str, float]:
-    """Geometric mean of the ratios of each group of tasks."""
-    groups: dict[str, list[float]] = {}
+def means(tasks: Tasks) -> dict[str, dict[str, float]]:
+    """Geometric means of the ratios of each group of tasks."""
+    groups: dict[str, dict[str, list[float]]] = {}
     for entry in tasks.values():
-        if entry["ratio"]:
-            groups.setdefault(entry["group"], []).append(entry["ratio"])
-    return {g: float(np.exp(np.mean(np.log(r)))) for g, r in groups.items()}
+        for name, ratio in entry["ratios"].items():
+            groups.setdefault(entry["group"], {}).setdefault(name, []).append(ratio)
+    return {g: {name: float(np.exp(np.mean(np.log(r)))) for name, r in each.items()} for g, each in groups.items()}
 
 
 def table(report: Mapping[str, Any]) -> Iterator[str]:
     """The lines of the table, in Markdown."""
     names = [n for n in report["versions"] if any(n in t["results"] for t in report["tasks"].values())]
-    yield "| task | " + " | ".join(names) + " | ratio |"
-    yield "|---|" + "---:|" * (len(names) + 1)
+    ours = [n for n in OURS if n in names]
+    yield "| task | " + " | ".join([*names, *(f"ratio, {n}" for n in ours)]) + " |"
+    yield "|---|" + "---:|" * (len(names) + len(ours))
     for task in report["tasks"].values():
         results = task["results"]
         if not any(n in results for n in names):
             continue
         best = min((r["median"] for n, r in results.items() if "median" in r), default=0.0)
         cells = [_cell(results.get(n, {}), best) for n in names]
-        yield f"| {task['title']} | " + " | ".join(cells) + f" | {_ratio(task['ratio'])} |"
+        cells += [f"{task['ratios'][n]:.2f}" if n in task["ratios"] else "" for n in ours]
+        yield f"| {task['title']} | " + " | ".join(cells) + " |"
     yield ""
-    yield from (f"geometric mean, {group}: {mean:.2f}" for group, mean in report["means"].items())
+    for group, each in report["means"].items():
+        yield f"geometric mean, {group}: " + ", ".join(f"{n} {mean:.2f}" for n, mean in each.items())
+
+
+def line(results: Mapping[str, Result]) -> str:
+    """The medians of one task, to be shown while the others are still to come."""
+    return ", ".join(f"{name} {duration(r.median())}" for name, r in results.items() if r.turns)
 
 
 def memory_table(report: Mapping[str, Any]) -> Iterator[str]:
@@ -96,7 +105,7 @@ def memory_table(report: Mapping[str, Any]) -> Iterator[str]:
 def singles(report: Mapping[str, Any]) -> Iterator[str]:
     """Tasks whose results are programs of their own (start-up)."""
     for task in report["tasks"].values():
-        if OURS not in task["results"]:
+        if not task["results"].keys() & set(OURS):
             yield f"{task['title']}:"
             yield from (f"  {name}: {_cell(r, 0)}" for name, r in task["results"].items())
 
@@ -119,10 +128,6 @@ def _cell(result: Mapping[str, Any], best: float) -> str:
     return f"**{text}**" if result["median"] == best else text
 
 
-def _ratio(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
-
-
 def duration(seconds: float) -> str:
     """Seconds with a fitting unit.
 
@@ -143,21 +148,22 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any], least: float = 0.05)
     """
     alike = old["machine"]["cpu"] == new["machine"]["cpu"] and old["settings"]["threads"] == new["settings"]["threads"]
     for name, task in new["tasks"].items():
-        before = old["tasks"].get(name, {})
-        a, b = (t.get("results", {}).get(OURS, {}) for t in (before, task))
-        if "median" not in a or "median" not in b:
-            continue
-        noise = _noise(a) + _noise(b)
-        if alike:
-            change = b["median"] / a["median"]
-        elif before.get("ratio") and task["ratio"]:
-            change = before["ratio"] / task["ratio"]
-        else:
-            continue
-        if abs(change - 1) > max(noise, least):
-            verdict = "REGRESSION" if change > 1 else "faster"
-            what = "time" if alike else "time relative to the fastest peer"
-            yield f"{verdict}: {task['title']}: {change:.2f} times the {what} (noise {noise:.0%})"
+        before = old["tasks"].get(name, {"results": {}, "ratios": {}})
+        for ours in OURS:
+            a, b = before["results"].get(ours, {}), task["results"].get(ours, {})
+            if "median" not in a or "median" not in b:
+                continue
+            noise = _noise(a) + _noise(b)
+            if alike:
+                change = b["median"] / a["median"]
+            elif ours in before["ratios"] and ours in task["ratios"]:
+                change = before["ratios"][ours] / task["ratios"][ours]
+            else:
+                continue
+            if abs(change - 1) > max(noise, least):
+                verdict = "REGRESSION" if change > 1 else "faster"
+                what = "time" if alike else "time relative to the fastest peer"
+                yield f"{verdict}: {task['title']}: {ours}: {change:.2f} times the {what} (noise {noise:.0%})"
 
 
 def _noise(result: Mapping[str, Any]) -> float:

@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from .contenders import Unable
+from .contenders import OURS, Unable
 from .process import Process
 
 RTOL, ATOL = 2e-3, 2e-4
 """How near results must be to their median over the contenders: relative, and absolute relative to the largest."""
-OURS = "graphrt"
 SLOW, FEW = 5.0, 3  # calls of so many seconds get so few turns
 PAUSE = 0.05  # seconds between turns: until the threads of the one before sleep
 
@@ -129,7 +128,7 @@ def disagreements(values: dict[str, list[float]]) -> dict[str, float]:
     table = {name: np.array(v) if len(v) == length else np.full(length, np.inf) for name, v in values.items()}
     middle = np.median(np.array(list(table.values())), 0)
     if len(values) == 2:
-        middle = table.get(OURS, middle)
+        middle = table.get(OURS[0], middle)
     limit = RTOL * np.abs(middle) + ATOL * np.max(np.abs(middle), initial=0)
     return {n: float(np.max(np.abs(v - middle))) for n, v in table.items() if not np.all(np.abs(v - middle) <= limit)}
 

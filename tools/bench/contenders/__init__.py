@@ -12,8 +12,12 @@ class Unable(Exception):
     """The contender cannot do this task; the message says why."""
 
 
+OURS = ("graphrt", "graphrt+numba")
+"""graphrt with NumPy alone, and with the kernels that graphrt-numba compiles; the others are their peers."""
+
 MODULES = {
     "graphrt": "ours",
+    "graphrt+numba": "ours",
     "torch": "torch_eager",
     "torch.compile": "torch_compiled",
     "jax": "jax_jit",
@@ -21,4 +25,4 @@ MODULES = {
     "onnxruntime-training": "ort_training",
     "autograd": "hips",
 }
-"""Contender to its module here; the first is the one that the others are compared to."""
+"""Contender to its module here."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,15 @@ from . import Unable
 
 
 def version() -> str:
-    """Versions of graphrt and NumPy, and the kernel that its BLAS has chosen."""
+    """Versions of graphrt, of NumPy and the kernel that its BLAS has chosen, or of numba.
+
+    Raises:
+        Unable: the process was started with graphrt-numba, and there is none.
+    """
+    if "numba" in os.environ.get("GRAPHRT_PLUGINS", "").split(","):
+        if importlib.util.find_spec("graphrt_numba") is None:
+            raise Unable("graphrt-numba is not installed")
+        return f"the same, numba {metadata.version('numba')}"
     facts = blas_facts()
     return f"{gr.__version__}, NumPy {np.__version__}, {facts['library']} {facts['version']} ({facts['kernel']})"
 
