@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -342,14 +342,12 @@ class KernelSite:
             shapes; a tuple of types for a variadic input; None where absent.
         attributes: the op's attributes, defaults filled in.
         outputs: the types of the op's outputs, as far as known; None for one that the node does not want.
-        beside: the op types of all the nodes that run with it.
     """
 
     node: Node
     inputs: Mapping[str, Any]
     attributes: Mapping[str, Any]
     outputs: tuple[ValueType | None, ...]
-    beside: Collection[str] = ()
 
     def is_float(self, *names: str) -> bool:
         """Whether these inputs are all there, float32 or all float64, with every dimension known."""

@@ -1,7 +1,8 @@
 """The BLAS that NumPy runs on: what it is, how many threads it has, and what NumPy does not call itself.
 
 `axpy` and `axpby` update an array in one pass through memory where NumPy takes two and three; they are looked up in the
-OpenBLAS that comes in NumPy's wheels, and are None where there is another BLAS.
+OpenBLAS that comes in NumPy's wheels, and are None where there is another BLAS. So is `address`, by which compiled code
+calls one of its functions.
 """
 
 from __future__ import annotations
@@ -75,14 +76,27 @@ _REALS = {"float32": ctypes.c_float, "float64": ctypes.c_double}
 _LETTER = {"float32": "s", "float64": "d"}
 
 
+def address(name: str) -> int | None:
+    """Where a function of the OpenBLAS with 64-bit integers is in memory, for compiled code that calls it by that."""
+    found = _symbol(name)
+    return None if found is None else ctypes.cast(found, ctypes.c_void_p).value
+
+
 def _function(name: str, arguments: tuple[Any, ...]) -> Callable[..., None] | None:
     """A function of the OpenBLAS with 64-bit integers, whose first argument is a length."""
+    found = _symbol(name)
+    if found is not None:
+        found.restype, found.argtypes = None, (_INTEGER, *arguments)
+    return found  # type: ignore[no-any-return]
+
+
+def _symbol(name: str) -> Any:
+    """A function by its name without the prefix and suffix of a build with 64-bit integers; None where it is not."""
     library = _openblas()
     for prefix in _PREFIXES if library is not None else ():
         found = getattr(library, prefix.removesuffix("openblas_") + name + "64_", None)
         if found is not None:
-            found.restype, found.argtypes = None, (_INTEGER, *arguments)
-            return found  # type: ignore[no-any-return]
+            return found
     return None
 
 

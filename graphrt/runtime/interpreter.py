@@ -9,6 +9,7 @@ step that reads it. Steps that overwrite weights come last, when everything else
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import nullcontext
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from graphrt.inference import Inferred
 from graphrt.ir import Graph, Node, format_neighborhood
 from graphrt.records import dataclass, field
 from graphrt.runtime.memory import Buffer, Memory, Tenant
+from graphrt.runtime.threads import single_blas
 from graphrt.types import TensorType, ValueType, numpy_dtype
 
 if TYPE_CHECKING:
@@ -129,6 +131,7 @@ class Plan:
         preparation: what the first steps do, where these depend on weights alone.
         slot_of: value name to slot.
         registry: where ops and kernels were looked up.
+        single_blas: whether the BLAS keeps to one thread, because kernels share work out among others.
         recomputation: what is computed twice to stay within a limit of memory, and what that costs.
         programs: the steps as the loop takes them: those that depend on weights alone, the others, those that overwrite
             weights.
@@ -149,6 +152,7 @@ class Plan:
     preparation: Preparation | None = None
     slot_of: dict[str, int] = field(default_factory=dict)
     registry: Registry | None = None
+    single_blas: bool = False
     recomputation: Recomputation | None = None
     programs: tuple[list[Any], list[Any], list[Any]] = field(init=False)
 
@@ -254,7 +258,8 @@ def execute(
     slots.append(None)  # slot -1 takes the outputs nobody wants
     first, main, late = plan.programs
     try:
-        with np.errstate(all="ignore"):  # infinities and NaNs are values; to stop at one is an observer's choice
+        # infinities and NaNs are values; to stop at one is an observer's choice
+        with np.errstate(all="ignore"), single_blas() if plan.single_blas else nullcontext():
             if plan.preparation is not None and not plan.preparation.recall(slots):
                 _walk(plan, first, slots, context)
                 plan.preparation.remember(slots)

@@ -20,6 +20,7 @@ from graphrt.runtime.fusion import Group, fuse
 from graphrt.runtime.interpreter import ABSENT, CONTEXT_SLOT, FILLED, MANY, Plan, Preparation, RunContext, Step
 from graphrt.runtime.memory import Buffer, Tenant
 from graphrt.runtime.storage import Reuse, Storage, Work, assign_storage
+from graphrt.runtime.threads import planned_sharing
 from graphrt.types import UNKNOWN, TensorType, ValueType, numpy_dtype
 
 
@@ -77,7 +78,6 @@ class _Planner:
         self.slots: list[Any] = [None, None]
         self.slot_of: dict[str, int] = {}
         self.scratch: list[Buffer] = []
-        self.op_types: frozenset[str] = frozenset()
 
     def slot(self, name: str) -> int:
         """The slot of a value, made on first use; a folded constant is put in place."""
@@ -92,8 +92,9 @@ class _Planner:
         graph = self.graph
         leaves = {*graph.input_names, *graph.initializers, *captured}
         self._check_defined(nodes, leaves.union(*(n.outputs for n in nodes)))
-        self.op_types = frozenset(n.op_type for n in nodes)
-        works = [w for n in nodes for w in self._works(n)]
+        with planned_sharing() as shares:
+            works = [w for n in nodes for w in self._works(n)]
+            single_blas = shares()
         storage = assign_storage(graph, works, self.known, reuse)
         steps = [self._step(w, storage, i) for i, w in enumerate(storage.works)]
         fetches = {o: self.slot(o) for o in graph.output_names}
@@ -117,6 +118,7 @@ class _Planner:
             self._preparation(steps[: storage.preparing]),
             self.slot_of,
             self.registry,
+            single_blas,
         )
 
     def _check_defined(self, nodes: Sequence[Node], defined: set[str]) -> None:
@@ -226,7 +228,7 @@ class _Planner:
         bound = found.bind(types, node.attributes.get("segments"))
         absent = ("",) * (len(found.outputs) - len(node.outputs))
         outputs = tuple(self.known.types.get(o, UNKNOWN) if o else None for o in node.outputs + absent)
-        site = KernelSite(node, bound, {**found.defaults(), **attributes}, outputs, self.op_types)
+        site = KernelSite(node, bound, {**found.defaults(), **attributes}, outputs)
         for kernel in candidates:
             made = kernel.make(site)
             if made is not None:

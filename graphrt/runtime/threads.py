@@ -3,6 +3,11 @@
 A kernel divides its work when it is planned, into as many parts as there may be threads (`thread_count`); which threads
 do the parts then does not matter to the result. NumPy lets go of the interpreter's lock while it computes, so the
 parts run at the same time.
+
+The threads of an OpenBLAS keep looking for work for some hundredths of a second once it has used them, which halves the
+speed of whatever is shared out here in that time. So a run uses either: where kernels of its plan share work that is
+worth it (`planned_sharing`), the BLAS keeps to one thread for the whole run, and products are shared out too
+(`single_blas`, `matmul`); elsewhere they are left to the threads of the BLAS.
 """
 
 from __future__ import annotations
@@ -11,7 +16,7 @@ import math
 import os
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from queue import SimpleQueue
@@ -26,10 +31,12 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 LEAST = 120_000
-"""Nanoseconds of work for each thread but the first, at least."""
+"""Nanoseconds of work for each thread but the first, at least: waking one takes up to 90,000."""
 PRODUCT, UNSHARED = 0.021, 1 << 18
 """Nanoseconds that one multiplication of a matrix product takes, about; and up to how many of them OpenBLAS uses one
 thread in any case."""
+WORTH = 0.08
+"""The share of a plan's products that other work has to take, for all of it to be shared out here."""
 
 
 def thread_count() -> int:
@@ -39,7 +46,42 @@ def thread_count() -> int:
 
 def threads_for(nanoseconds: float) -> int:
     """How many parts pay for work that takes one thread about so long: waking another one takes time, too."""
-    return int(min(thread_count(), 1 + nanoseconds // LEAST))
+    count = int(min(thread_count(), 1 + nanoseconds // LEAST))
+    if count > 1:
+        _here.shared += nanoseconds
+    return count
+
+
+def plan_product(multiplications: int) -> None:
+    """Tells that a kernel planned now will call `matmul` for so many multiplications."""
+    _here.products += multiplications * PRODUCT
+
+
+@contextmanager
+def planned_sharing() -> Iterator[Callable[[], bool]]:
+    """Gives a function that tells whether what this thread plans meanwhile is to run with a BLAS of one thread.
+
+    It is, if so much work is shared out that the products' own gain from the threads of the BLAS, which is small, is
+    worth less.
+    """
+    before = _here.shared, _here.products
+    _here.shared = _here.products = 0.0
+    try:
+        yield lambda: _here.shared > _here.products * WORTH
+    finally:
+        _here.shared, _here.products = before
+
+
+@contextmanager
+def single_blas() -> Iterator[None]:
+    """The BLAS uses one thread for the while, and `matmul`, called from this thread, those here."""
+    before, _here.single = _here.single, True
+    _blas.limit(1)
+    try:
+        yield
+    finally:
+        _blas.lift(1)
+        _here.single = before
 
 
 @contextmanager
@@ -118,34 +160,30 @@ def divide(
     return runs
 
 
-def product_beside(op_types: Collection[str]) -> Callable[[Array, Array, Array], Any]:
-    """``np.matmul`` of two matrices into a third, for a run of nodes of these op types.
-
-    The threads of an OpenBLAS are the quickest way to do it; but once it has used them, they keep looking for work for
-    some hundredths of a second, which halves the speed of what is shared out among the threads here in that time.
-    Convolutions are, and take most of the time where there are any: beside them it is `matmul`.
-    """
-    return matmul if "Conv" in op_types else np.matmul
-
-
 def matmul(a: Array, b: Array, out: Array) -> None:
-    """``np.matmul`` of two matrices, by the threads here where that pays, and never by those of the BLAS."""
-    (rows, inner), columns = a.shape, b.shape[1]
-    size = rows * inner * columns
-    if size <= UNSHARED:
+    """``np.matmul`` of two matrices, or of two stacks of as many, by the threads that `single_blas` says."""
+    *stack, rows, inner = a.shape
+    size = math.prod(stack) * rows * inner * b.shape[-1]
+    if not _here.single or size <= UNSHARED:
         np.matmul(a, b, out)
         return
-    count, wide = threads_for(size * PRODUCT), columns > rows
-    step = -(-max(rows, columns) // count)
+    count = threads_for(size * PRODUCT)
+    if stack:
+        axis = max(range(len(stack)), key=stack.__getitem__)
+        arrays = a.swapaxes(0, axis), b.swapaxes(0, axis), out.swapaxes(0, axis)
+    elif b.shape[-1] > rows:  # of the transposed product, rows are columns of b
+        arrays = b.T, a.T, out.T
+    else:
+        arrays = a, b, out
+    length = len(arrays[0])
+    step = -(-length // count)
 
     def work(i: int, start: int) -> None:
+        left, right, made = arrays
         at = slice(start, start + step)
-        if wide:
-            np.matmul(a, b[:, at], out[:, at])
-        else:
-            np.matmul(a[at], b, out[at])
+        np.matmul(left[at], right[at] if stack else right, made[at])
 
-    share(work, range(0, max(rows, columns), step))
+    share(work, range(0, length, step))
 
 
 class _Worker:
@@ -258,6 +296,8 @@ class _Here(threading.local):
     """What holds for the calling thread."""
 
     limit = sys.maxsize
+    shared, products = 0.0, 0.0
+    single = False
 
 
 _blas, _here, _crew = _Blas(), _Here(), _Crew()

@@ -10,11 +10,13 @@ import numpy as np
 
 from graphrt.definitions import Into, KernelSite
 from graphrt.op import Array
-from graphrt.runtime.threads import divide, share, thread_count
+from graphrt.runtime.threads import share, threads_for
 
 Function = Callable[..., Any]
 BLOCK = 7 << 14
 """Bytes of one array's piece: half a dozen fit in the second-level cache, and malloc has one at hand."""
+SPEED = 0.3
+"""Nanoseconds that a byte of the result takes, about, in all passes."""
 SHARED = 1 << 19
 """Bytes of one array's piece where several threads work at a time: they fit in the third-level cache."""
 
@@ -70,11 +72,12 @@ def parts_of(count: int, nbytes: int) -> list[list[slice]]:
     waits for the interpreter's lock.
     """
     total = count * nbytes
-    threads = thread_count() if total >= 2 * SHARED else 1
+    threads = threads_for(total * SPEED) if total >= 2 * SHARED else 1
     blocks = threads * -(-total // (threads * (SHARED if threads > 1 else BLOCK)))
     step = max(1, -(-count // max(blocks, 1)))
     slices = [slice(i, min(i + step, count)) for i in range(0, count, step)] or [slice(0, 0)]
-    return divide(slices) if threads > 1 else [slices]
+    each = -(-len(slices) // threads)
+    return [slices[i : i + each] for i in range(0, len(slices), each)]
 
 
 def rows_of(shape: tuple[int, ...], axis: int) -> tuple[int, int]:

@@ -21,7 +21,7 @@ import numpy as np
 from graphrt.definitions import KernelSite
 from graphrt.op import Array
 from graphrt.records import dataclass
-from graphrt.runtime.threads import share, thread_count
+from graphrt.runtime.threads import PRODUCT, share, thread_count, threads_for
 from graphrt.types import numpy_dtype
 
 T = TypeVar("T")
@@ -195,7 +195,7 @@ def cut(of: Layer, rows: int) -> Cut:
     """Blocks for a layer whose pre-activations have so many rows."""
     threads, step = thread_count(), rows * of.batch * of.units
     work = rows * of.batch * (of.inputs + 1 + of.units) * of.steps
-    apart = threads == 2 and work >= WORK_APART and step < STEP_APART
+    apart = threads == 2 and work >= WORK_APART and step < STEP_APART and threads_for(work * PRODUCT) == 2
     steps = min(of.steps, -(-(COLUMNS_APART if apart else COLUMNS) // of.batch))
     return Cut(steps, -(-of.steps // steps) if apart else 1, apart, apart or threads == 1)
 

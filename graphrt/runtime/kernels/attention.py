@@ -29,6 +29,8 @@ _TINY, _HUGE = 1e-15, 1e30
 """Bounds of a sum of exponentials that needed no maximum subtracted, see `graphrt.runtime.kernels.softmax`."""
 _SHARED = 1 << 18
 """Scores from which on they are worth a thread."""
+_SPEED = 5
+"""Nanoseconds that one of them takes, about, in all."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,8 @@ class Heads:
         """All tiles, a list for each thread."""
         examples, heads = max(1, self.pairs // self.heads), min(self.pairs, self.heads)
         tiles = list(product(_slices(self.batch, examples), _slices(self.heads, heads)))
-        large = self.batch * self.heads * self.group * self.length * self.keys >= 2 * _SHARED
-        return divide(tiles) if large else [tiles]
+        numbers = self.batch * self.heads * self.group * self.length * self.keys
+        return divide(tiles, nanoseconds=numbers * _SPEED) if numbers >= 2 * _SHARED else [tiles]
 
     def scratch(self, parts: int, *sizes: int) -> Shapes:
         """For each part flat arrays, of so many numbers for each query head of a tile."""

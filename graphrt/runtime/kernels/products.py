@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from graphrt.definitions import Into, KernelSite, kernel
 from graphrt.op import Array
-from graphrt.runtime.threads import product_beside
+from graphrt.runtime.threads import matmul, plan_product
 
 
 @kernel("Gemm")
 def gemm_bias(site: KernelSite) -> Into | None:
     """``a @ b + c`` with c added in place."""
-    product = product_beside(site.beside)
     if not site.is_float("a", "b") or not _plain(site):
         return None
     if site.inputs.get("c") is not None and not site.is_float("a", "c"):
         return None
     transpose_a, transpose_b = site.attributes["transA"], site.attributes["transB"]
+    plan_product(math.prod(site.shape("a")) * site.shape("b")[0 if transpose_b else 1])
 
     def fill(a: Array, b: Array, c: Array, y: Array) -> None:
-        product(a.T if transpose_a else a, b.T if transpose_b else b, y)
+        matmul(a.T if transpose_a else a, b.T if transpose_b else b, y)
         if c is not None:
             np.add(y, c, y)
 
@@ -30,17 +32,17 @@ def gemm_bias(site: KernelSite) -> Into | None:
 @kernel("Gemm.vjp[a]")
 def gemm_left_cotangent(site: KernelSite) -> Into | None:
     """``ct @ b.T``, in the orientation of a."""
-    product = product_beside(site.beside)
     if not site.is_float("ct", "b") or site.attributes["alpha"] != 1:
         return None
     transpose_a, transpose_b = site.attributes["transA"], site.attributes["transB"]
+    plan_product(math.prod(site.shape("b")) * site.shape("ct")[0])
 
     def fill(ct: Array, b: Array, y: Array) -> None:
         right = b if transpose_b else b.T
         if transpose_a:
-            product(right.T, ct.T, y)
+            matmul(right.T, ct.T, y)
         else:
-            product(ct, right, y)
+            matmul(ct, right, y)
 
     return site.into(fill)
 
@@ -48,17 +50,17 @@ def gemm_left_cotangent(site: KernelSite) -> Into | None:
 @kernel("Gemm.vjp[b]")
 def gemm_right_cotangent(site: KernelSite) -> Into | None:
     """``a.T @ ct``, in the orientation of b."""
-    product = product_beside(site.beside)
     if not site.is_float("ct", "a") or site.attributes["alpha"] != 1:
         return None
     transpose_a, transpose_b = site.attributes["transA"], site.attributes["transB"]
+    plan_product(math.prod(site.shape("a")) * site.shape("ct")[1])
 
     def fill(ct: Array, a: Array, y: Array) -> None:
         left = a if transpose_a else a.T
         if transpose_b:
-            product(ct.T, left.T, y)
+            matmul(ct.T, left.T, y)
         else:
-            product(left, ct, y)
+            matmul(left, ct, y)
 
     return site.into(fill)
 
