@@ -24,15 +24,16 @@ def cross_entropy_of_matrix(site: KernelSite) -> Into | None:
     if not _serves(site) or site.outputs[0] is None or site.outputs[1] is not None:
         return None
     n, classes = site.shape("scores")
-    rows = np.arange(n)
+    rows = np.arange(n) * classes
     average = site.attributes["reduction"] == "mean"
 
     def fill(scores: Array, labels: Array, weights: None, loss: Array, log_prob: None, shifted: Array) -> None:
         _check_labels(labels, classes)
-        np.subtract(scores, np.maximum.reduce(scores, axis=1, keepdims=True), shifted)
-        picked = shifted[rows, labels]
-        total = np.log(np.add.reduce(np.exp(shifted, shifted), axis=1))
-        total -= picked
+        np.subtract(scores, np.maximum.reduce(scores, 1, None, None, True), shifted)
+        picked = shifted.reshape(-1).take(rows + labels)
+        total = np.add.reduce(np.exp(shifted, shifted), 1)
+        np.log(total, total)
+        np.subtract(total, picked, total)
         summed = np.add.reduce(total)
         loss[...] = summed / n if average else summed
 
@@ -45,24 +46,26 @@ def cross_entropy_cotangent_of_matrix(site: KernelSite) -> Into | None:
     if not _serves(site) or site.inputs.get("ct") is None or site.inputs.get("ct_log_prob") is not None:
         return None
     n, classes = site.shape("scores")
-    rows = np.arange(n)
+    rows = np.arange(n) * classes
     average = site.attributes["reduction"] == "mean"
 
     def fill(ct: Array, ct_log_prob: None, scores: Array, labels: Array, weights: None, p: Array) -> None:
         _check_labels(labels, classes)
-        np.subtract(scores, np.maximum.reduce(scores, axis=1, keepdims=True), p)
+        np.subtract(scores, np.maximum.reduce(scores, 1, None, None, True), p)
         np.exp(p, p)
-        p /= np.add.reduce(p, axis=1, keepdims=True)
-        p[rows, labels] -= 1
-        p *= ct / n if average else ct
+        np.divide(p, np.add.reduce(p, 1, None, None, True), p)
+        p.reshape(-1)[rows + labels] -= 1
+        np.multiply(p, ct / n if average else ct, p)
 
     return site.into(fill, over={0: (2,)})
 
 
 def _check_labels(labels: Array, classes: int) -> None:
-    low, high = np.minimum.reduce(labels), np.maximum.reduce(labels)
-    if low < 0 or high >= classes:
+    if np.maximum.reduce(labels.view(_UNSIGNED[labels.itemsize])) >= classes:  # a negative one is very large
+        low, high = np.minimum.reduce(labels), np.maximum.reduce(labels)
         raise ValueError(f"labels go from {low} to {high}; there are {classes} classes, 0 to {classes - 1}")
 
+
+_UNSIGNED = {4: np.uint32, 8: np.uint64}
 
 KERNELS = (cross_entropy_of_matrix, cross_entropy_cotangent_of_matrix)

@@ -16,33 +16,39 @@ from graphrt.op import Array
 from graphrt.runtime import blas
 from graphrt.runtime.threads import limit_threads
 
-Sum = Callable[[Any, Array, Any, Array], None]
+Sum = Callable[[float, Array, float, Array], None]
 BLOCK = 1 << 15
 """Bytes of a block: many of them fit in the second-level cache together, and the BLAS takes one thread for it."""
 
 
-def _scaled_sum(dtype: str) -> Sum:
-    """``add(a, x, b, y)``: y = a x + b y, in place, for contiguous arrays of one size."""
-    axpby, axpy = blas.axpby(dtype), blas.axpy(dtype)
+def _scaled_sum(site: KernelSite) -> Sum:
+    """``add(a, x, b, y)``: y = a x + b y, in place, for contiguous arrays like the weights."""
+    t = site.inputs["w"]
+    axpby, axpy = blas.axpby(t.dtype), blas.axpy(t.dtype)
 
-    def add(a: Any, x: Array, b: Any, y: Array) -> None:
+    def add(a: float, x: Array, b: float, y: Array) -> None:
         if b == 1:
-            axpy(y.size, a, x.ctypes.data, 1, y.ctypes.data, 1)  # type: ignore[misc]
+            axpy(y.size, a, _address(x), 1, _address(y), 1)  # type: ignore[misc]
         else:
-            axpby(y.size, a, x.ctypes.data, 1, b, y.ctypes.data, 1)  # type: ignore[misc]
+            axpby(y.size, a, _address(x), 1, b, _address(y), 1)  # type: ignore[misc]
 
-    def add_by_numpy(a: Any, x: Array, b: Any, y: Array) -> None:
+    def add_by_numpy(a: float, x: Array, b: float, y: Array) -> None:
         if b != 1:
-            np.multiply(y, y.dtype.type(b), y)
-        np.add(y, x * x.dtype.type(a), y)
+            np.multiply(y, b, y)
+        np.add(y, x if a == 1 else x * a, y)
 
-    return add_by_numpy if axpby is None or axpy is None else add
+    small = math.prod(t.shape) <= _NUMPY_ALONE
+    return add_by_numpy if small or axpby is None or axpy is None else add
+
+
+def _address(x: Array) -> Any:
+    return x.__array_interface__["data"][0]
 
 
 def _in_cache(site: KernelSite, update: Callable[..., None]) -> Callable[..., None]:
     """The update on one thread of the BLAS where the arrays are so small that a second one costs more than it saves."""
     size = math.prod(site.shape("w"))
-    if not _BLAS_ALONE < size < _BLAS_TOGETHER:
+    if not _NUMPY_ALONE < size < _BLAS_TOGETHER:
         return update
 
     def on_one_thread(*arrays: Array) -> None:
@@ -52,8 +58,9 @@ def _in_cache(site: KernelSite, update: Callable[..., None]) -> Callable[..., No
     return on_one_thread
 
 
-_BLAS_ALONE, _BLAS_TOGETHER = 10_000, 1 << 20
-"""OpenBLAS takes a second thread for a scaled sum from the first number of elements; it pays from about the second."""
+_NUMPY_ALONE, _BLAS_TOGETHER = 10_000, 1 << 20
+"""Up to the first number of elements a call of the BLAS costs more than what NumPy takes; beyond it OpenBLAS takes a
+second thread, which pays from about the second number on."""
 
 
 @kernel("SGD", domain=OPTIMIZER_DOMAIN)
@@ -62,7 +69,7 @@ def sgd(site: KernelSite) -> Into | None:
     a = site.attributes
     if not site.is_float("w", "g") or site.outputs[0] is None:
         return None
-    add, decay = _scaled_sum(site.inputs["w"].dtype), a["weight_decay"]
+    add, decay = _scaled_sum(site), a["weight_decay"]
     if not a["momentum"]:
 
         def descend(w: Array, g: Array, learning_rate: Array, step: Array, m: None, w_new: Array, m_new: None) -> None:
@@ -78,7 +85,7 @@ def sgd(site: KernelSite) -> Into | None:
     def update(w: Array, g: Array, learning_rate: Array, step: Array, m: Array, w_new: Array, m_new: Array) -> None:
         rate, g = learning_rate.item(), np.ascontiguousarray(g)
         _copy(w, w_new)
-        if step <= 1:
+        if step.item() <= 1:
             m_new[...] = g
             if decay:
                 add(decay, w_new, 1, m_new)
@@ -105,7 +112,7 @@ def _adam(site: KernelSite, decoupled: bool) -> Into | None:
     if not site.is_float("w", "g") or not site.is_float("w", "m") or a["amsgrad"] or None in site.outputs[:3]:
         return None
     beta1, beta2, epsilon, decay = a["beta1"], a["beta2"], a["epsilon"], a["weight_decay"]
-    add = _scaled_sum(site.inputs["w"].dtype)
+    add = _scaled_sum(site)
 
     def update(
         w: Array, g: Array, learning_rate: Array, step: Array, m: Array, v: Array, v_max: None,
