@@ -75,7 +75,7 @@ def sgd(site: KernelSite) -> Into | None:
         def descend(w: Array, g: Array, learning_rate: Array, step: Array, m: None, w_new: Array, m_new: None) -> None:
             rate = learning_rate.item()
             _copy(w, w_new)
-            add(-rate, np.ascontiguousarray(g), 1 - rate * decay, w_new)
+            add(-rate, _contiguous(g), 1 - rate * decay, w_new)
 
         return site.into(_in_cache(site, descend), over={0: (0,)})
     if site.inputs.get("m") is None or not site.is_float("w", "m") or None in site.outputs:
@@ -83,7 +83,7 @@ def sgd(site: KernelSite) -> Into | None:
     momentum, fresh, nesterov = a["momentum"], 1 - a["dampening"], a["nesterov"]
 
     def update(w: Array, g: Array, learning_rate: Array, step: Array, m: Array, w_new: Array, m_new: Array) -> None:
-        rate, g = learning_rate.item(), np.ascontiguousarray(g)
+        rate, g = learning_rate.item(), _contiguous(g)
         _copy(w, w_new)
         if step.item() <= 1:
             m_new[...] = g
@@ -100,6 +100,10 @@ def sgd(site: KernelSite) -> Into | None:
         add(-rate, m_new, 1, w_new)
 
     return site.into(_in_cache(site, update), over={0: (0,), 1: (4,)})
+
+
+def _contiguous(x: Array) -> Array:
+    return x if x.flags.c_contiguous else np.ascontiguousarray(x)
 
 
 def _copy(x: Array, y: Array) -> None:
@@ -124,7 +128,7 @@ def _adam(site: KernelSite, decoupled: bool) -> Into | None:
         keep = 1 - rate * decay if decoupled else 1
         for old, new in ((w, w_new), (m, m_new), (v, v_new)):
             _copy(old, new)
-        for g_, wn, mn, vn, s in _blocks(np.ascontiguousarray(g), w_new, m_new, v_new, scratch=free):
+        for g_, wn, mn, vn, s in _blocks(_contiguous(g), w_new, m_new, v_new, scratch=free):
             if decay and not decoupled:
                 g_ = g_ + decay * wn
             add(1 - beta1, g_, beta1, mn)
