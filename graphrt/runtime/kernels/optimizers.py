@@ -1,12 +1,12 @@
 """Optimizer updates that may write the new weights and state over the old ones, in as few passes as there can be.
 
-A scaled sum is one pass of the BLAS; what takes more goes through blocks that stay in the cache.
+A scaled sum is one pass of the BLAS; what takes more goes through pieces that stay in the cache, which threads share.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,10 @@ import numpy as np
 from graphrt.definitions import OPTIMIZER_DOMAIN, Into, KernelSite, kernel
 from graphrt.op import Array
 from graphrt.runtime import blas
-from graphrt.runtime.threads import limit_threads
+from graphrt.runtime.kernels._blocks import parts_of
+from graphrt.runtime.threads import limit_threads, share
 
 Sum = Callable[[float, Array, float, Array], None]
-BLOCK = 1 << 15
-"""Bytes of a block: many of them fit in the second-level cache together, and the BLAS takes one thread for it."""
 
 
 def _scaled_sum(site: KernelSite) -> Sum:
@@ -116,11 +115,12 @@ def _adam(site: KernelSite, decoupled: bool) -> Into | None:
     if not site.is_float("w", "g") or not site.is_float("w", "m") or a["amsgrad"] or None in site.outputs[:3]:
         return None
     beta1, beta2, epsilon, decay = a["beta1"], a["beta2"], a["epsilon"], a["weight_decay"]
-    add = _scaled_sum(site)
+    add, t = _scaled_sum(site), site.inputs["w"]
+    parts = parts_of(math.prod(t.shape), np.dtype(t.dtype).itemsize)
 
     def update(
         w: Array, g: Array, learning_rate: Array, step: Array, m: Array, v: Array, v_max: None,
-        w_new: Array, m_new: Array, v_new: Array, v_max_new: None, free: Array,
+        w_new: Array, m_new: Array, v_new: Array, v_max_new: None, *free: Array,
     ) -> None:  # fmt: skip
         count, rate = int(step), learning_rate.item()
         root = (1 - beta2**count) ** 0.5
@@ -128,19 +128,27 @@ def _adam(site: KernelSite, decoupled: bool) -> Into | None:
         keep = 1 - rate * decay if decoupled else 1
         for old, new in ((w, w_new), (m, m_new), (v, v_new)):
             _copy(old, new)
-        for g_, wn, mn, vn, s in _blocks(_contiguous(g), w_new, m_new, v_new, scratch=free):
-            if decay and not decoupled:
-                g_ = g_ + decay * wn
-            add(1 - beta1, g_, beta1, mn)
-            np.multiply(g_, g_, s)
-            add(1 - beta2, s, beta2, vn)
-            np.sqrt(vn, s)
-            np.add(s, small, s)
-            np.divide(mn, s, s)
-            add(scale, s, keep, wn)
+        flat = [x.reshape(-1) for x in (_contiguous(g), w_new, m_new, v_new)]
+
+        def work(i: int, pieces: list[slice]) -> None:
+            for piece in pieces:
+                g_, wn, mn, vn = (x[piece] for x in flat)
+                s = free[i][: g_.size]
+                if decay and not decoupled:
+                    g_ = g_ + decay * wn
+                add(1 - beta1, g_, beta1, mn)
+                np.multiply(g_, g_, s)
+                add(1 - beta2, s, beta2, vn)
+                np.sqrt(vn, s)
+                np.add(s, small, s)
+                np.divide(mn, s, s)
+                add(scale, s, keep, wn)
+
+        share(work, parts)
 
     # without epsilon an update can be 0 / 0: then the old weights have to survive it
-    return site.into(update, over={0: (0,), 1: (4,), 2: (5,)} if epsilon > 0 else {}, scratch=[_block_of(site)])
+    over = {0: (0,), 1: (4,), 2: (5,)} if epsilon > 0 else {}
+    return site.into(update, over=over, scratch=[((parts[0][0].stop,), t.dtype)] * len(parts))
 
 
 @kernel("Adam", domain=OPTIMIZER_DOMAIN)
@@ -153,24 +161,6 @@ def adam(site: KernelSite) -> Into | None:
 def adamw(site: KernelSite) -> Into | None:
     """All of AdamW's passes over one block at a time."""
     return _adam(site, decoupled=True)
-
-
-def _block_of(site: KernelSite) -> tuple[tuple[int, ...], str]:
-    """Shape and dtype of the scratch memory for one block."""
-    t = site.inputs["w"]
-    return (min(math.prod(t.shape), BLOCK // np.dtype(t.dtype).itemsize),), t.dtype
-
-
-def _blocks(*arrays: Array, scratch: Array) -> Iterator[tuple[Array, ...]]:
-    """The arrays side by side in blocks of `BLOCK` bytes, each with scratch memory of its size."""
-    shape, length = arrays[0].shape, scratch.size
-    if math.prod(shape) == length:
-        yield *arrays, scratch.reshape(shape)
-        return
-    flat = [x.reshape(-1) for x in arrays]
-    for i in range(0, math.prod(shape), length):
-        parts = tuple(x[i : i + length] for x in flat)
-        yield *parts, scratch[: parts[0].size]
 
 
 KERNELS = (sgd, adam, adamw)

@@ -95,7 +95,7 @@ def _chain(name: str, folder: Path) -> Callable[[], Any]:
 
 def _adam(name: str, folder: Path) -> Callable[[], Any]:
     graph, learning_rate, step, w = make_adam()
-    session, (_, gradient) = gr.Session(graph), adam_arrays()
+    session, (_, gradient) = gr.Session(graph, in_place=True), adam_arrays()
     feeds = {n: gradient for n in graph.input_names if n not in (learning_rate, step)}
 
     def run() -> Any:
