@@ -29,7 +29,7 @@ def cross_entropy_of_matrix(site: KernelSite) -> Into | None:
 
     def fill(scores: Array, labels: Array, weights: None, loss: Array, log_prob: None, shifted: Array) -> None:
         _check_labels(labels, classes)
-        np.subtract(scores, np.maximum.reduce(scores, 1, None, None, True), shifted)
+        np.subtract(scores, np.maximum.reduce(scores, 1, keepdims=True), shifted)
         picked = shifted.reshape(-1).take(rows + labels)
         total = np.add.reduce(np.exp(shifted, shifted), 1)
         np.log(total, total)
@@ -51,9 +51,9 @@ def cross_entropy_cotangent_of_matrix(site: KernelSite) -> Into | None:
 
     def fill(ct: Array, ct_log_prob: None, scores: Array, labels: Array, weights: None, p: Array) -> None:
         _check_labels(labels, classes)
-        np.subtract(scores, np.maximum.reduce(scores, 1, None, None, True), p)
+        np.subtract(scores, np.maximum.reduce(scores, 1, keepdims=True), p)
         np.exp(p, p)
-        np.divide(p, np.add.reduce(p, 1, None, None, True), p)
+        np.divide(p, np.add.reduce(p, 1, keepdims=True), p)
         p.reshape(-1)[rows + labels] -= 1
         np.multiply(p, ct / n if average else ct, p)
 

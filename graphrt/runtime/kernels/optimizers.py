@@ -6,6 +6,7 @@ A scaled sum is one pass of the BLAS; what takes more goes through pieces that s
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -24,10 +25,12 @@ def _scaled_sum(site: KernelSite) -> Sum:
     """``add(a, x, b, y)``: y = a x + b y, in place, for contiguous arrays like the weights."""
     t = site.inputs["w"]
     axpby, axpy = blas.axpby(t.dtype), blas.axpy(t.dtype)
+    threads = sys.maxsize if math.prod(t.shape) >= _BLAS_TOGETHER else 1
 
     def add(a: float, x: Array, b: float, y: Array) -> None:
         if b == 1:
-            axpy(y.size, a, _address(x), 1, _address(y), 1)  # type: ignore[misc]
+            with limit_threads(threads):
+                axpy(y.size, a, _address(x), 1, _address(y), 1)  # type: ignore[misc]
         else:
             axpby(y.size, a, _address(x), 1, b, _address(y), 1)  # type: ignore[misc]
 
@@ -44,22 +47,9 @@ def _address(x: Array) -> Any:
     return x.__array_interface__["data"][0]
 
 
-def _in_cache(site: KernelSite, update: Callable[..., None]) -> Callable[..., None]:
-    """The update on one thread of the BLAS where the arrays are so small that a second one costs more than it saves."""
-    size = math.prod(site.shape("w"))
-    if not _NUMPY_ALONE < size < _BLAS_TOGETHER:
-        return update
-
-    def on_one_thread(*arrays: Array) -> None:
-        with limit_threads(1):
-            update(*arrays)
-
-    return on_one_thread
-
-
 _NUMPY_ALONE, _BLAS_TOGETHER = 10_000, 1 << 20
 """Up to the first number of elements a call of the BLAS costs more than what NumPy takes; beyond it OpenBLAS takes a
-second thread, which pays from about the second number on."""
+second thread for y + a x, which pays from about the second number on."""
 
 
 @kernel("SGD", domain=OPTIMIZER_DOMAIN)
@@ -76,7 +66,7 @@ def sgd(site: KernelSite) -> Into | None:
             _copy(w, w_new)
             add(-rate, _contiguous(g), 1 - rate * decay, w_new)
 
-        return site.into(_in_cache(site, descend), over={0: (0,)})
+        return site.into(descend, over={0: (0,)})
     if site.inputs.get("m") is None or not site.is_float("w", "m") or None in site.outputs:
         return None
     momentum, fresh, nesterov = a["momentum"], 1 - a["dampening"], a["nesterov"]
@@ -98,7 +88,7 @@ def sgd(site: KernelSite) -> Into | None:
             rate *= momentum
         add(-rate, m_new, 1, w_new)
 
-    return site.into(_in_cache(site, update), over={0: (0,), 1: (4,)})
+    return site.into(update, over={0: (0,), 1: (4,)})
 
 
 def _contiguous(x: Array) -> Array:
