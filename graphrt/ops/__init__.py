@@ -29,7 +29,7 @@ FAMILIES = {
         "Exp-6 Log-6 Sqrt-6 Sin-7 Cos-7 Tan-7 Asin-7 Acos-7 Atan-7 Sinh-9 Cosh-9 Asinh-9 Acosh-9 Atanh-9 Erf-9"
     ),
     "extrema": "Max-6,8 Min-6,8 Sum-6,8 Mean-6,8",
-    "fused": "graphrt::Fused",
+    "fused": "graphrt::Fused graphrt::FusedScalars",
     "gated": "SwiGLU-28",
     "gemm": "Gemm-1,7",
     "generators": "Constant ConstantOfShape-9 Range-11 EyeLike-9 OneHot-9,11",

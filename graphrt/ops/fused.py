@@ -23,21 +23,28 @@ def fused(*inputs: Array, body: Graph) -> tuple[Any, ...]:
     return outputs
 
 
-@fused.body_vjp
-def _(cts: Sequence[Array], inputs: Sequence[Array], *, body: Any) -> tuple[Any, ...]:
+@op("FusedScalars", domain="graphrt", outputs="*outputs")
+def fused_scalars(*inputs: Array, body: Graph) -> tuple[Any, ...]:
+    """As Fused, for groups of nodes all of whose values are single numbers.
+
+    inputs: float64, no axis -> outputs: the same.
+    """
+    outputs: tuple[Any, ...] = body(*inputs)  # type: ignore[operator]
+    return outputs
+
+
+def _vjp(cts: Sequence[Array], inputs: Sequence[Array], *, body: Any) -> tuple[Any, ...]:
     _, pullback = body.vjp(*inputs)
     back: tuple[Any, ...] = pullback(cts)
     return back
 
 
-@fused.body_jvp
-def _(dots: Sequence[Array], inputs: Sequence[Array], *, body: Any) -> tuple[Any, ...]:
+def _jvp(dots: Sequence[Array], inputs: Sequence[Array], *, body: Any) -> tuple[Any, ...]:
     tangents: tuple[Any, ...] = body.jvp(inputs, dots)[1]
     return tangents
 
 
-@fused.infer
-def _(*, body: Graph) -> tuple[TensorType, ...]:
+def _infer(*, body: Graph) -> tuple[TensorType, ...]:
     return tuple(v.type for v in body.outputs)  # type: ignore[misc]
 
 
@@ -53,4 +60,13 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
     yield (rng.normal(size=(2, 3)), rng.normal(size=3)), {"body": _chain(), "n_outputs": 2}
 
 
-OPS = (fused,)
+@fused_scalars.examples
+def _(rng: np.random.Generator) -> Iterator[Any]:
+    yield (rng.normal(size=()), rng.normal(size=())), {"body": _chain(), "n_outputs": 2}
+
+
+OPS = (fused, fused_scalars)
+for _op in OPS:
+    _op.body_vjp(_vjp)
+    _op.body_jvp(_jvp)
+    _op.infer(_infer)

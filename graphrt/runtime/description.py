@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,9 @@ from graphrt.types import UNKNOWN, TensorType
 if TYPE_CHECKING:
     from graphrt.runtime.interpreter import Plan
     from graphrt.runtime.recomputation import Recomputation
+
+MOST_NAMED = 24
+"""How many members of a group are named."""
 
 REFERENCE = "reference"
 """What stands for the kernel where an op's own function is called."""
@@ -119,8 +122,16 @@ def node_flops(plan: Plan, node: Node) -> float:
 
 def _fused(node: Node) -> tuple[Node, ...]:
     """The nodes that a node stands for, if it does."""
-    body = node.attributes.get("body") if node.op_type == "Fused" else None
+    body = node.attributes.get("body") if node.op_type in ("Fused", "FusedScalars") else None
     return body.nodes if isinstance(body, Graph) else ()
+
+
+def _op_types(nodes: Sequence[Node]) -> str:
+    """The op types of nodes, the middle ones left out if they are many."""
+    names = [n.op_type for n in nodes]
+    if len(names) > MOST_NAMED:
+        names[MOST_NAMED // 2 : -MOST_NAMED // 2] = [f"... {len(names) - MOST_NAMED} more ..."]
+    return " ".join(names)
 
 
 def _static(kind: Any) -> TensorType | None:
@@ -132,7 +143,7 @@ def _describe(plan: Plan, index: int, memory: Footprint) -> StepDescription:
     node, kernel = step.node, step.kernel
     fused = _fused(node)
     return StepDescription(
-        node.qualified_op + (f"[{' '.join(n.op_type for n in fused)}]" if fused else ""),
+        node.qualified_op + (f"[{_op_types(fused)}]" if fused else ""),
         node.inputs,
         tuple(Output(o, str(plan.types.get(o, UNKNOWN)), memory.places[o]) for o in node.outputs if o),
         kernel.name if kernel else REFERENCE,

@@ -143,14 +143,10 @@ class Session:
             InputError: as for `run`; or the value has more than one element, or ``wrt`` cannot be differentiated.
             NotDifferentiableError: an op on the way has no rule.
         """
-        from graphrt.autodiff import reverse
-
         of = self._only_output() if of is None else of
         names = self.trainable() if wrt is None else _names(wrt)
         key = ("grad", of, names)
-        joint = self._derived(
-            key, lambda: reverse(self.graph, self.registry, [of], names, keep_outputs=False, seed_ones=True)
-        )
+        joint = self._derived(key, lambda: self._gradient_graph(of, names))
         out = self._run(key, joint.graph, self._feeds(key, inputs))
         value = out[of]
         if np.size(value) != 1:
@@ -283,14 +279,12 @@ class Session:
         Returns:
             The gradient, and the Hessian times the vector, each by name.
         """
-        from graphrt.autodiff import forward, reverse
+        from graphrt.autodiff import forward
 
         of, vector = self._only_output() if of is None else of, vector or {}
         wrt = tuple(vector)
         key = ("hvp", of, wrt)
-        joint = self._derived(
-            key, lambda: reverse(self.graph, self.registry, [of], wrt, keep_outputs=False, seed_ones=True)
-        )
+        joint = self._derived(key, lambda: self._gradient_graph(of, wrt))
         over = self._derived(
             (*key, "forward"),
             lambda: forward(joint.graph, self.registry, tuple(joint.gradients.values()), wrt),
@@ -407,6 +401,12 @@ class Session:
         if key not in self._graphs:
             self._graphs[key] = make()
         return self._graphs[key]
+
+    def _gradient_graph(self, of: str, wrt: Sequence[str]) -> Any:
+        """The graph of a scalar value and its gradient."""
+        from graphrt.autodiff import reverse
+
+        return reverse(self.graph, self.registry, [of], wrt, keep_outputs=False, seed_ones=True)
 
     def _fetching(self, outputs: Sequence[str]) -> Graph:
         known = {v.name: v for v in self.graph.outputs}

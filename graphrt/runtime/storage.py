@@ -103,13 +103,13 @@ def assign_storage(graph: Graph, works: list[Work], known: Inferred, reuse: Reus
     tenants: list[Tenant] = []
     for i, w in enumerate(storage.works):
         if isinstance(w.call, Into):
-            for o, t in zip(w.node.outputs, w.call.outputs, strict=False):
+            for k, (o, t) in enumerate(zip(w.node.outputs, w.call.outputs, strict=False)):
                 if not o or t is None or o in updates:
                     continue
                 if shared.of(o) in held:
                     storage.fresh.setdefault(i, []).append((o, t))
                 else:
-                    over = tuple(_overwritable(w.node, w.call, o, storage.places, shared)) if reuse.values else ()
+                    over = tuple(_overwritable(w.node, w.call, k, storage.places, shared)) if reuse.values else ()
                     storage.places[o] = tenant = Tenant(t, i, last_of_class[shared.of(o)], over)
                     tenants.append(tenant)
             for t in w.call.scratch:
@@ -133,13 +133,13 @@ def _aliases(node: Node, known: Inferred, candidates: set[str]) -> Iterator[tupl
         yield from ((first[None], name) for name in first.values())
 
 
-def _overwritable(node: Node, call: Into, output: str, places: dict[str, Tenant], shared: _Classes) -> Iterator[Tenant]:
+def _overwritable(node: Node, call: Into, output: int, places: dict[str, Tenant], shared: _Classes) -> Iterator[Tenant]:
     """The places of inputs that an output may take, if they are not needed any more."""
-    names = [n for n in node.free_inputs() if n]
-    for i in call.over.get(node.outputs.index(output), ()):
+    names = [n for n in node.free_inputs() if n] if output in call.over else []
+    for i in call.over.get(output, ()):
         name = node.inputs[i] if i < len(node.inputs) else ""
         place = places.get(name)
-        if place is None or place.type != call.outputs[node.outputs.index(output)]:
+        if place is None or place.type != call.outputs[output]:
             continue
         if all(n == name or shared.of(n) != shared.of(name) for n in names):
             yield place

@@ -109,6 +109,8 @@ def _check_at(kernel: Kernel, op: Op, suffix: str, point: Point, dtype: str, see
         dots = {n: map_leaves(lambda x: _noise(rng, x), x) for n, x in point.inputs.items()}
         env = Env(point, outputs, cts, dots).values()
     values = [env.get(p.name) for p in target.inputs]
+    if suffix.startswith("jvp") and values[0] is None:
+        return False  # no tangents of integers
     attributes = {**target.defaults(), **{k: v for k, v in point.attributes.items() if k in target.attributes}}
     context = {k: v for k, v in (("n_outputs", point.n_outputs), ("opset", point.opset)) if k in target.context}
     expected = target.function(*_call_args(target, values), **attributes, **context)

@@ -16,6 +16,7 @@ from graphrt.runtime.kernels import (
     _correlation_bands,
     _correlation_columns,
     _correlation_depthwise,
+    _correlation_lines,
     _correlation_patches,
     _correlation_points,
     _correlation_tiles,
@@ -31,12 +32,13 @@ from tests.runtime.image_examples import examples
 
 KERNELS = (*convolution.KERNELS, *conv_transpose.KERNELS, *pooling.KERNELS, *normalization.KERNELS)
 MODULES = (
-    _correlation_bands, _correlation_columns, _correlation_depthwise, _correlation_patches, _correlation_points,
-    _correlation_tiles, _tile_points, normalization, pooling,
+    _correlation_bands, _correlation_columns, _correlation_depthwise, _correlation_lines, _correlation_patches,
+    _correlation_points, _correlation_tiles, _tile_points, normalization, pooling,
 )  # fmt: skip
 SMALL = {
     "AREA": 900, "AREA_SHARED": 900, "LEAST": 9, "CHUNK": 3000, "CHUNK_BACK": 3000, "ROW": 40, "LIMIT": 900,
     "PIECE": 500, "BLOCK": 300, "STEP": 4, "PLACES": 4, "BAND": 3, "WHOLE": 100, "MANY": 3, "KERNELS": 40,
+    "NUMBERS": 3000, "WIDE": 25, "SHORT": 5,
 }  # fmt: skip
 
 
@@ -67,7 +69,7 @@ def computed(routine, dtype, shape, *operands):
     return result
 
 
-@pytest.mark.parametrize("module", [_correlation_tiles, _correlation_columns])
+@pytest.mark.parametrize("module", [_correlation_tiles, _correlation_columns, _correlation_lines])
 def test_which_threads_do_the_parts_does_not_matter(module, monkeypatch):
     use_threads(monkeypatch, 3)
     rng = np.random.default_rng(4)

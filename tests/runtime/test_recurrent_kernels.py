@@ -108,15 +108,15 @@ def test_what_fails_while_blocks_are_made_is_raised(apart):
      ((512, 10**6, 1), 1)],
 )  # fmt: skip
 def test_pieces_are_small_equal_and_few(sizes, count, monkeypatch):
-    monkeypatch.setattr(_pieces, "_has_small_kernels", lambda: True)
+    monkeypatch.setattr(_pieces, "has_small_kernels", lambda: True)
     assert _pieces.pieces(*sizes) == count
-    monkeypatch.setattr(_pieces, "_has_small_kernels", lambda: False)
+    monkeypatch.setattr(_pieces, "has_small_kernels", lambda: False)
     assert _pieces.pieces(*sizes) == 1
 
 
 def test_a_large_layer_in_pieces(monkeypatch):
     """Weights that are divided into pieces, whatever the processor."""
-    monkeypatch.setattr(_pieces, "_has_small_kernels", lambda: True)
-    monkeypatch.setattr(_pieces, "_SMALL", 20)
+    monkeypatch.setattr(_pieces, "has_small_kernels", lambda: True)
+    monkeypatch.setattr(_pieces, "SMALL", 20)
     for kernel in kernels.KERNELS:
         assert check_kernel(kernel, examples(kernel.op_type, np.random.default_rng(3))) > 0

@@ -27,6 +27,11 @@ FAMILIES = {
     "recurrent": "LSTM GRU RNN",
     "reduction": "ReduceSum ReduceMean",
     "resize": "Resize Upsample",
+    "scalars": (
+        "graphrt::FusedScalars Abs Acos Acosh Add Asin Asinh Atan Atanh Clip Cos Cosh Div Erf Exp Gelu HardSigmoid "
+        "HardSwish LeakyRelu Log Max Min Mul Neg Pow Reciprocal Relu Sigmoid Sin Sinh Softplus Sqrt Sub Sum Swish Tan "
+        "Tanh"
+    ),
     "softmax": "Softmax LogSoftmax",
     "views": "Reshape Flatten Squeeze Unsqueeze Transpose Split",
 }

@@ -14,18 +14,20 @@ from graphrt.runtime.blas import blas_facts
 
 MOST = 32
 """Pieces of larger products would be too flat."""
-_SMALL = 10**6
+SMALL = 10**6
+"""Multiplications of a product that is done on the matrices as they lie."""
 _CORES = frozenset({"SKYLAKEX", "COOPERLAKE", "SAPPHIRERAPIDS"})
 
 
 def pieces(rows: int, depth: int, columns: int) -> int:
     """Into how many pieces of equal numbers of rows a product [rows, depth] [depth, columns] is best divided."""
-    if not _has_small_kernels() or columns == 1:
+    if not has_small_kernels() or columns == 1:
         return 1
-    counts = (n for n in range(1, MOST + 1) if rows % n == 0 and rows // n * depth * columns <= _SMALL)
+    counts = (n for n in range(1, MOST + 1) if rows % n == 0 and rows // n * depth * columns <= SMALL)
     return next(counts, 1)
 
 
 @cache
-def _has_small_kernels() -> bool:
+def has_small_kernels() -> bool:
+    """Whether OpenBLAS has such kernels for this processor."""
     return str(blas_facts()["kernel"]).upper() in _CORES

@@ -1,8 +1,8 @@
 """Convolution along one or two axes and its gradients: the algorithm that suits the shapes, chosen when planned.
 
 One-element kernels are matrix products; a kernel per channel is products along lines, or in wide images shifted rows
-times numbers; kernels of 3 x 3 with many channels go by Winograd's products (`_correlation_tiles`); those with steps or
-few outputs by patches, all others by columns.
+times numbers; kernels of 3 x 3 with many channels go by Winograd's products (`_correlation_tiles`); few channels and
+many images line by line; those with steps or few outputs by patches, all others by columns.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from graphrt.ops._windows import Window, window
 from graphrt.runtime.kernels import _correlation_bands as bands
 from graphrt.runtime.kernels import _correlation_columns as columns
 from graphrt.runtime.kernels import _correlation_depthwise as depthwise
+from graphrt.runtime.kernels import _correlation_lines as lines
 from graphrt.runtime.kernels import _correlation_patches as patches
 from graphrt.runtime.kernels import _correlation_points as points
 from graphrt.runtime.kernels import _correlation_tiles as tiles
@@ -28,6 +29,8 @@ from graphrt.types import TensorType
 
 MANY, PLACES = 16, 128
 """From how many channels and filters in a group, and from how many outputs of each on, Winograd's products pay."""
+SHORT = 1 << 13
+"""Up to how many numbers a row is summed up by a product: for longer ones that is less accurate, and takes threads."""
 
 
 def _correlation(site: KernelSite, x: str, w: str) -> Correlation | None:
@@ -79,6 +82,7 @@ _ALGORITHMS: tuple[tuple[Any, Callable[[Correlation], bool]], ...] = (
     (bands, bands.serves),
     (depthwise, _is_depthwise),
     (tiles, _suits_tiles),
+    (lines, lines.serves),
     (patches, patches.serves),
     (columns, lambda c: True),
 )
@@ -132,16 +136,23 @@ def convolution_bias_cotangent(site: KernelSite) -> Into | None:
 
 
 def bias_cotangent(site: KernelSite) -> Into | None:
-    """The sums of ct over images and places, along rows first."""
+    """The sums of ct over images and places, along rows first: by products with ones, which the BLAS does faster."""
     if not site.is_float("ct") or len(site.shape("ct")) < 3 or 0 in site.shape("ct"):
         return None
-    n, m = site.shape("ct")[:2]
+    (n, m, *size), dtype = site.shape("ct"), str(site.inputs["ct"].dtype)
+    places = math.prod(size)
+    ones = np.ones(places, dtype)
 
     def bias(ct: Array, *others: Array) -> None:
         *_, b, rows = others
-        np.add.reduce(np.add.reduce(ct.reshape(n, m, -1), axis=2, out=rows), axis=0, out=b)
+        by_row = ct.reshape(n, m, places)
+        if places <= SHORT:
+            np.vecdot(by_row, ones, out=rows)
+        else:
+            np.add.reduce(by_row, axis=2, out=rows)
+        np.add.reduce(rows, axis=0, out=b)
 
-    return site.into(bias, scratch=[((n, m), str(site.inputs["ct"].dtype))])
+    return site.into(bias, scratch=[((n, m), dtype)])
 
 
 KERNELS = (convolution, convolution_input_cotangent, convolution_weight_cotangent, convolution_bias_cotangent)

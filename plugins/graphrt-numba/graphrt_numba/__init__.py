@@ -8,7 +8,9 @@ from graphrt.plugin import KernelModule, hookimpl
 
 MODULES = {
     "windows": "Conv MaxPool AveragePool",
+    "halving": "MaxPool",
     "convolution": "Conv",
+    "lines": "Conv",
     "batch_normalization": "BatchNormalization",
     "elementwise": (
         "graphrt::Fused Abs Clip Div Erf Exp Gelu HardSigmoid HardSwish LeakyRelu Log Max Min Mul Reciprocal Relu "
@@ -16,6 +18,8 @@ MODULES = {
     ),
     "normalization": "LayerNormalization RMSNormalization",
     "softmax": "Softmax LogSoftmax SoftmaxCrossEntropyLoss",
+    "recurrent": "LSTM GRU",
+    "scalars": "graphrt::FusedScalars",
     "optimizers": "graphrt.optim::SGD graphrt.optim::Adam graphrt.optim::AdamW",
 }
 """The modules that define kernels, each in its tuple ``KERNELS``, and the ops these are for."""

@@ -19,7 +19,7 @@ from typing import Any
 import numba.extending
 import numba.misc.appdirs
 from llvmlite import ir  # type: ignore[import-untyped]
-from numba.core import caching, config, errors, types
+from numba.core import caching, cgutils, config, errors, types
 from numba.np import arrayobj
 
 njit: Any = numba.njit
@@ -30,6 +30,8 @@ folders: Any = numba.misc.appdirs
 OPTIONS = {"nogil": True, "error_model": "numpy"}
 LOCAL = 512
 """How many elements the arrays that `local` makes have."""
+SHORT = 16
+"""How many numbers `move` copies."""
 
 
 def inline(function: Callable[..., Any]) -> Any:
@@ -134,6 +136,92 @@ def local(context: Any, like: Any, pieces: Any) -> Any:
         return array._getvalue()
 
     return made(like, pieces), build
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def copy(context: Any, to: Any, to_at: Any, source: Any, source_at: Any, count: Any) -> Any:
+    """``to[to_at : to_at + count] = source[source_at : source_at + count]`` of flat arrays, quick for few elements.
+
+    Nothing is checked; the count may be 0, and the elements must not overlap.
+    """
+    long = types.int64
+
+    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        to, to_at, source, source_at, count = args
+        there, here = (
+            builder.gep(arrays.make_array(kind)(context, builder, array).data, [at])
+            for kind, array, at in ((sig.args[0], to, to_at), (sig.args[2], source, source_at))
+        )
+        size = context.get_constant(types.intp, sig.args[0].dtype.bitwidth // 8)
+        cgutils.raw_memcpy(builder, there, here, count, size)  # type: ignore[no-untyped-call]
+        return context.get_dummy_value()
+
+    return types.void(to, long, source, long, long), build
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def sgemm(
+    context: Any, address: Any, turn_a: Any, turn_b: Any, rows: Any, columns: Any, depth: Any, alpha: Any,
+    a: Any, a_at: Any, a_step: Any, b: Any, b_at: Any, b_step: Any, beta: Any, c: Any, c_at: Any, c_step: Any,
+) -> Any:  # fmt: skip
+    """C = alpha A B + beta C, for float32 matrices [rows, depth], [depth, columns], [rows, columns] in flat arrays.
+
+    A matrix begins at element ``_at`` of its array, and its rows ``_step`` elements apart; where ``turn_`` is 1, these
+    are the rows of what A or B is the transpose of. With beta 0, C may have anything in it before.
+
+    Args:
+        context: numba's.
+        address: that of ``cblas_sgemm``, from `graphrt.runtime.blas.address`. It is an argument of the loop that calls
+            this, as compiled code is kept for other processes.
+    """
+    long, number = types.int64, types.float32
+    matrix = (long, long)
+    made = types.void(
+        long, long, long, long, long, long, number, a, *matrix, b, *matrix, number, c, *matrix
+    )  # fmt: skip
+
+    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        target, turn_a, turn_b, *sizes, alpha, a, a_at, a_step, b, b_at, b_step, beta, c, c_at, c_step = args
+        enum, integer, real = ir.IntType(32), ir.IntType(64), ir.FloatType()
+        pointer = real.as_pointer()
+
+        def begin(kind: Any, array: Any, at: Any) -> Any:
+            return builder.gep(arrays.make_array(kind)(context, builder, array).data, [at])
+
+        def order(turn: Any) -> Any:
+            return builder.trunc(builder.add(turn, integer(_AS_IT_LIES)), enum)
+
+        kinds = [enum] * 3 + [integer] * 3 + [real, pointer, integer, pointer, integer, real, pointer, integer]
+        function = builder.inttoptr(target, ir.FunctionType(ir.VoidType(), kinds).as_pointer())
+        a, b, c = begin(sig.args[7], a, a_at), begin(sig.args[10], b, b_at), begin(sig.args[14], c, c_at)
+        matrices = [alpha, a, a_step, b, b_step, beta, c, c_step]
+        builder.call(function, [enum(_BY_ROWS), order(turn_a), order(turn_b), *sizes, *matrices])
+        return context.get_dummy_value()
+
+    return made, build
+
+
+_BY_ROWS, _AS_IT_LIES = 101, 111
+"""Of the enumerations of the C interface to the BLAS; what is transposed is one more than what is not."""
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def move(context: Any, x: Any, at: Any, y: Any, to: Any) -> Any:
+    """Copies `SHORT` float32 numbers from element ``at`` of a flat array on to another one, from element ``to`` on.
+
+    For rows too short for a loop or for a call of memcpy to be worth its beginning.
+    """
+
+    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        row = ir.VectorType(ir.FloatType(), SHORT).as_pointer()
+
+        def pointer(kind: Any, array: Any, first: Any) -> Any:
+            return builder.bitcast(builder.gep(arrays.make_array(kind)(context, builder, array).data, [first]), row)
+
+        builder.store(builder.load(pointer(x, *args[:2]), align=4), pointer(y, *args[2:]), align=4)
+        return context.get_dummy_value()
+
+    return types.void(x, types.int64, y, types.int64), build
 
 
 # ---- the cache ---------------------------------------------------------------------------------------------

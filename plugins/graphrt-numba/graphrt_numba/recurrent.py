@@ -1,0 +1,185 @@
+"""LSTM and GRU: the walk over time of a part of the batch is one compiled loop, matrix products and all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from graphrt.definitions import Into
+from graphrt.plugin import Array, KernelSite, kernel
+from graphrt.records import dataclass
+from graphrt.runtime import fusion
+from graphrt.runtime.kernels._recurrent_walks import Layer, layer
+from graphrt.runtime.threads import share
+from graphrt_numba.sharing import PRIORITY, Rows, parts_of
+
+SPEED = 0.02
+"""Nanoseconds that a multiplication takes one thread, about, elementwise work and all."""
+WIDEST = 384
+"""Units up to which the recurrent weights stay in the caches; beyond, threads had better share each step's product."""
+NONE = np.empty(0, np.float32)
+
+
+@dataclass(frozen=True)
+class Walk:
+    """The loop of a node, for any of its directions.
+
+    Attributes:
+        of: the node's sizes.
+        run: the compiled loop: first and last sequence, ``places``, arrays.
+        parts: of the batch, one for each thread.
+        places: for each direction, where its part of each array is; see `recurrent_loops`.
+        room: numbers of scratch memory that a part needs.
+    """
+
+    of: Layer
+    run: Callable[..., None]
+    parts: list[Rows]
+    places: list[Array]
+    room: int
+
+
+def _walk(site: KernelSite, op_type: str, loop: str, room: str, arrays: int) -> Walk | None:
+    """None where there is no loop for the node or where it is too small to gain from one."""
+    of = layer(site, op_type)
+    if of is None or of.dtype != np.float32 or of.units > WIDEST:
+        return None
+    if of.steps * of.batch * of.units * 4 < fusion.LEAST:
+        return None
+    from graphrt_numba import products
+    from graphrt_numba import recurrent_loops as loops
+
+    blas = products.blas()
+    if blas is None:
+        return None
+    compiled = getattr(loops, loop).compiled(*["int64"] * 4, "int64*", *["float32*"] * arrays)
+    work = of.steps * of.batch * of.units * (of.inputs + of.units) * 4 * len(of.backward)
+    places = _places(of, int(site.attributes.get("linear_before_reset", 0)))
+    return Walk(
+        of, lambda first, last, *given: compiled(first, last, *blas, *given), parts_of(of.batch, work * SPEED), places,
+        getattr(loops, room)(of.batch, of.inputs, of.units),
+    )  # fmt: skip
+
+
+def _places(of: Layer, after: int) -> list[Array]:
+    t, n, i, h, count = of.steps, of.batch, of.inputs, of.units, len(of.backward)
+    x, y, state, part = (n * i, i), (count * n * h, h), h, n * h
+    if of.batch_first:
+        x, y, state, part = (i, t * i), (count * h, t * count * h), count * h, h
+    made = []
+    for d in of.directions:
+        (x_at, x_step), (y_at, y_step) = (((t - 1) * s, -s) if of.backward[d] else (0, s) for s in (x[0], y[0]))
+        where = x_at, x_step, x[1], d * part + y_at, y_step, y[1], d * part, state
+        made.append(np.array([d, after, n, i, h, t, *where]))
+    return made
+
+
+def _flat(x: Array | None) -> Array:
+    """Empty where there is none."""
+    return NONE if x is None else x.ravel()
+
+
+def _of(d: int, x: Array | None) -> Array:
+    """A direction's part of weights or of a tape."""
+    return NONE if x is None else x[d].ravel()
+
+
+def _forward(site: KernelSite, walk: Walk | None, states: int) -> Into | None:
+    """y, the last states, and the tape, each if it is wanted."""
+    if walk is None:
+        return None
+
+    def fill(x: Array, w: Array, r: Array, b: Array, sequence_lens: None, *rest: Any) -> None:
+        y, *last, tape, scratch = rest[-3 - states :]
+        given, made = _flat(x), [_flat(a) for a in (*rest[:states], y, *last)]
+
+        def work(i: int, part: Rows) -> None:
+            for d, places in enumerate(walk.places):
+                walk.run(*part, places, given, _of(d, w), _of(d, r), _of(d, b), *made, _of(d, tape), scratch[i])
+
+        share(work, walk.parts)
+
+    return site.into(fill, scratch=[((len(walk.parts), walk.room), "float32")])
+
+
+def _back(site: KernelSite, walk: Walk | None, states: int, to_biases: Callable[[Array], list[Array]]) -> Into | None:
+    """The cotangents, back along the tape.
+
+    Args:
+        site: the node.
+        walk: its loop.
+        states: how many states there are.
+        to_biases: those of the biases, from the sum of dz over steps and sequences [4 H].
+    """
+    if walk is None or site.inputs.get("tape") is None:
+        return None
+    at, parts = 1 + states, walk.parts
+
+    def fill(*arrays: Any) -> None:
+        (x, w, r), h, (y, tape) = arrays[at : at + 3], arrays[at + 5], arrays[inputs - 2 : inputs]
+        (x_ct, w_ct, r_ct, b_ct), first = arrays[inputs : inputs + 4], arrays[inputs + 4 : inputs + 4 + states]
+        scratch, w_more, r_more, sums = arrays[-4:]
+        given = [_flat(a) for a in (*arrays[:at], x)]
+        seen, made, ends = [_flat(h), _flat(y)], _flat(x_ct), [_flat(a) for a in first]
+
+        def work(i: int, part: Rows) -> None:
+            of_w, of_r = (a if i == 0 or a is None else more[i - 1] for a, more in ((w_ct, w_more), (r_ct, r_more)))
+            of_b = None if b_ct is None else sums[i]
+            for d, places in enumerate(walk.places):
+                to = made, _of(d, of_w), _of(d, of_r), _of(d, of_b)
+                walk.run(
+                    *part, places, *given, _of(d, w), _of(d, r), *seen, _of(d, tape), *to, *ends, scratch[i]
+                )  # fmt: skip
+
+        share(work, parts)
+        for total, more in ((w_ct, w_more), (r_ct, r_more)):
+            for a in more if total is not None else ():
+                np.add(total, a, total)
+        if b_ct is not None:
+            for to, total in zip(b_ct, np.add.reduce(sums), strict=True):
+                np.concatenate(to_biases(total), out=to)
+
+    inputs = list(site.inputs).index("tape") + 1
+    gates, others = walk.of.units * (4 if states == 2 else 3), (len(parts) - 1, len(walk.places))
+    shapes = [
+        (len(parts), walk.room), (*others, gates, walk.of.inputs), (*others, gates, walk.of.units),
+        (len(parts), len(walk.places), 4 * walk.of.units),
+    ]  # fmt: skip
+    return site.into(fill, scratch=[(shape, "float32") for shape in shapes])
+
+
+@kernel("LSTM", name="numba_lstm", priority=PRIORITY)
+def lstm(site: KernelSite) -> Into | None:
+    """All of `recurrent_loops.lstm`."""
+    return _forward(site, _walk(site, "LSTM", "lstm", "lstm_room", 11), 2)
+
+
+@kernel("LSTM.vjp[x,w,r,b,initial_h,initial_c,p]", name="numba_lstm_cotangents", priority=PRIORITY)
+def lstm_cotangents(site: KernelSite) -> Into | None:
+    """Both biases are added to the same."""
+    walk = _walk(site, "LSTM", "lstm_cotangents", "cotangents_room", 16)
+    return _back(site, walk, 2, lambda total: [total, total])
+
+
+@kernel("GRU", name="numba_gru", priority=PRIORITY)
+def gru(site: KernelSite) -> Into | None:
+    """All of `recurrent_loops.gru`."""
+    return _forward(site, _walk(site, "GRU", "gru", "gru_room", 9), 1)
+
+
+@kernel("GRU.vjp[x,w,r,b,initial_h]", name="numba_gru_cotangents", priority=PRIORITY)
+def gru_cotangents(site: KernelSite) -> Into | None:
+    """The recurrent bias of g has what is below the other rows of dz where that is u's."""
+    walk = _walk(site, "GRU", "gru_cotangents", "cotangents_room", 14)
+    after = bool(site.attributes["linear_before_reset"])
+
+    def to_biases(total: Array) -> list[Array]:
+        z, r, g, u = total.reshape(4, -1)
+        return [z, r, g, z, r, u if after else g]
+
+    return _back(site, walk, 1, to_biases)
+
+
+KERNELS = (lstm, lstm_cotangents, gru, gru_cotangents)
