@@ -162,9 +162,12 @@ def divide(
 
 def matmul(a: Array, b: Array, out: Array) -> None:
     """``np.matmul`` of two matrices, or of two stacks of as many, by the threads that `single_blas` says."""
+    if not _here.single:
+        np.matmul(a, b, out)
+        return
     *stack, rows, inner = a.shape
     size = math.prod(stack) * rows * inner * b.shape[-1]
-    if not _here.single or size <= UNSHARED:
+    if size <= UNSHARED:
         np.matmul(a, b, out)
         return
     count = threads_for(size * PRODUCT)

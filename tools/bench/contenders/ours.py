@@ -36,8 +36,8 @@ def version() -> str:
 
 def set_threads(n: int) -> None:
     """The environment has set them; but numba is loaded here, as a library that the memory of a task does not count."""
-    if _with_numba() and importlib.util.find_spec("graphrt_numba") is not None:
-        importlib.import_module("graphrt_numba.compiler")
+    if _with_numba() and importlib.util.find_spec("numba") is not None:
+        importlib.import_module("numba").njit(lambda: None)()  # the first function loads most of its modules
 
 
 def _with_numba() -> bool:
