@@ -12,6 +12,8 @@ from functools import reduce
 from string import Formatter
 from typing import Any
 
+from graphrt.runtime.fusion import ALIASES
+
 _SLOPES = {
     "Abs[x]": ("abs({0})", "sign({1})"),
     "Acos[input]": ("acos({0})", "-(ONE / sqrt((ONE - {1}) * (ONE + {1})))"),
@@ -47,9 +49,6 @@ _POWER_SLOPES = {
     "x": "choose({2} == ZERO, ZERO, {2} * power({1}, choose({2} == ZERO, ONE, {2} - ONE)))",
     "y": "choose({1} > ZERO, {2} * log(choose({1} > ZERO, {1}, ONE)), ZERO)",
 }
-
-ALIASES = frozenset({"Add.vjp[a]", "Add.vjp[b]", "Sub.vjp[a]", "Identity"})
-"""What passes its first input on, if that has the type of the output."""
 
 FILLS = {"OnesLike": "ONE", "ZerosLike": "ZERO"}
 """What depends on nothing but the type of its input; of the domain ``graphrt``."""

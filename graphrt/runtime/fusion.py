@@ -5,8 +5,7 @@ A chain of large arrays takes as many passes through memory as it has nodes. Her
 type; operands may be smaller ones that broadcast. It runs where its last node stands, so nothing outside reads from it
 before that.
 
-Groups of single numbers (float64, no axis) become nodes ``graphrt::FusedScalars``: there the calls are what costs. Such
-a group is whatever comes one after the other before something else reads from it, connected or not.
+Nodes that make single numbers are grouped by `graphrt.runtime.scalar_groups`.
 """
 
 from __future__ import annotations
@@ -17,8 +16,6 @@ from graphrt.inference import Inferred
 from graphrt.ir import Graph, Node, Value
 from graphrt.records import dataclass, field
 from graphrt.registry import ONNX_DOMAIN, Registry
-from graphrt.runtime.formulas import ALIASES, FILLS, OPERANDS
-from graphrt.runtime.formulas import OPS as FORMULAS
 from graphrt.runtime.memory import nbytes_of
 from graphrt.types import TensorType, ValueType
 
@@ -27,9 +24,6 @@ LEAST = 1 << 16
 
 MOST = 24
 """How many nodes a group has at most: its kernel keeps all their values at hand."""
-
-FEWEST_SCALARS, MOST_SCALARS = 4, 8192
-"""How many nodes a group of single numbers has: so many that it saves something, so few that its code is no burden."""
 
 _UNARY = {
     "Abs": "x", "Erf": "input", "Exp": "input", "Gelu": "x", "HardSigmoid": "x", "HardSwish": "x", "LeakyRelu": "x",
@@ -44,6 +38,9 @@ MEMBERS = frozenset(
     | {"Sub.jvp[a,b]", *_UNARY, *(f"{op}.{mode}[{x}]" for op, x in _UNARY.items() for mode in ("vjp", "jvp"))}
 )
 """What a group is made of: elementwise ops of the default domain and their rules."""
+
+ALIASES = frozenset({"Add.vjp[a]", "Add.vjp[b]", "Sub.vjp[a]", "Identity"})
+"""What passes its first input on, if that has the type of the output."""
 
 _CANDIDATES = MEMBERS | ALIASES
 
@@ -69,8 +66,10 @@ def fuse(nodes: Sequence[Node], graph: Graph, known: Inferred, registry: Registr
         kept: the values that are needed when all has run.
     """
     made, kept = list(nodes), set(kept)
-    if registry.kernels_for("FusedScalars", "graphrt"):
-        made = _fuse_scalars(made, graph, known, registry, kept)
+    if any(is_scalar(known.type(n.outputs[0])) for n in nodes if n.outputs):
+        from graphrt.runtime.scalar_groups import fuse_scalars  # few graphs have single numbers
+
+        made = fuse_scalars(made, graph, known, registry, kept)
     if registry.kernels_for("Fused", "graphrt"):
         finder = _Finder(graph, known, registry)
         for position, node in enumerate(made):
@@ -79,74 +78,9 @@ def fuse(nodes: Sequence[Node], graph: Graph, known: Inferred, registry: Registr
     return made
 
 
-# ---- single numbers ----------------------------------------------------------------------------------------
-
-
-def _fuse_scalars(
-    nodes: list[Node], graph: Graph, known: Inferred, registry: Registry, kept: Iterable[str]
-) -> list[Node]:
-    """The nodes with groups of single numbers; each runs where its last member stands."""
-    groups: list[list[int]] = [[]]
-    made: set[str] = set()  # by the last group
-    for position, node in enumerate(nodes):
-        if node.op_type in FORMULAS and _makes_scalar(node, graph, known, registry):
-            if len(groups[-1]) == MOST_SCALARS:
-                groups.append([])
-                made = set()
-            groups[-1].append(position)
-            made.add(node.outputs[0])
-        elif made and not made.isdisjoint(node.free_inputs()):
-            groups.append([])
-            made = set()
-    groups = [g for g in groups if len(g) >= FEWEST_SCALARS]
-    if not groups:
-        return nodes
-    at = {group[-1]: group for group in groups}
-    inside = {position for group in groups for position in group}
-    needed, result = set(kept), list[Node]()
-    for position in reversed(range(len(nodes))):
-        if position in at or position not in inside:
-            node = nodes[position]
-            if position in at:
-                members = [_without_likes(nodes[i]) for i in at[position]]
-                node = _group_of("FusedScalars", members, graph, known, needed)
-            needed.update(node.free_inputs())
-            result.append(node)
-    return result[::-1]
-
-
-def _makes_scalar(node: Node, graph: Graph, known: Inferred, registry: Registry) -> bool:
-    """Whether a node of a type that has a formula makes a single number from single numbers."""
-    if len(node.outputs) != 1 or not is_scalar(known.type(node.outputs[0])):
-        return False
-    if not all(is_scalar(known.type(i)) for i in node.inputs if i):
-        return False
-    if node.op_type in FILLS:
-        return node.domain == "graphrt"
-    return node.domain in ("", ONNX_DOMAIN) and _is_elementwise(node, graph, registry)
-
-
-def _is_elementwise(node: Node, graph: Graph, registry: Registry) -> bool:
-    """Whether a node's op works element by element; older versions of some broadcast in ways of their own."""
-    base = node.op_type.partition(".")[0]
-    return base == "Identity" or registry.find_op(base, node.domain, graph.opset_imports.get(node.domain)).elementwise
-
-
-def _without_likes(node: Node) -> Node:
-    """A member of a group of single numbers, with its first input for those that its formula does not read."""
-    count = OPERANDS.get(node.op_type, len(node.inputs))
-    if not 0 < count < len(node.inputs):
-        return node
-    read = (*node.inputs[:count], *(i and node.inputs[0] for i in node.inputs[count:]))
-    return Node(node.op_type, read, node.outputs, node.attributes, node.domain, node.name)
-
-
 def is_scalar(t: ValueType | None) -> bool:
     """Whether a type is that of a single float64 number."""
     return isinstance(t, TensorType) and t.shape == () and t.dtype == "float64"
-
-
-# ---- large arrays ------------------------------------------------------------------------------------------
 
 
 @dataclass(eq=False, slots=True)
@@ -204,7 +138,7 @@ class _Finder:
         made = self.known.type(node.outputs[0])
         if not isinstance(made, TensorType) or not _is_large(made):
             return None
-        if not _is_elementwise(node, self.graph, self.registry):
+        if not is_elementwise(node, self.graph, self.registry):
             return None
         base, dot, _ = node.op_type.partition(".")
         types = [self.known.type(i) if i else None for i in node.inputs]
@@ -235,7 +169,7 @@ class _Finder:
             node = nodes[p]
             if p in at:
                 members = [self._inner(nodes[m]) for m in sorted(at[p].members)]
-                node = _group_of("Fused", members, self.graph, self.known, needed)
+                node = group_of("Fused", members, self.graph, self.known, needed)
             needed.update(node.free_inputs())
             made.append(node)
         return made[::-1]
@@ -253,7 +187,13 @@ class _Finder:
         return Node(node.op_type, tuple(read), node.outputs, node.attributes, node.domain, node.name)
 
 
-def _group_of(op_type: str, nodes: Sequence[Node], graph: Graph, known: Inferred, needed: Container[str]) -> Group:
+def is_elementwise(node: Node, graph: Graph, registry: Registry) -> bool:
+    """Whether a node's op works element by element; older versions of some broadcast in ways of their own."""
+    base = node.op_type.partition(".")[0]
+    return base == "Identity" or registry.find_op(base, node.domain, graph.opset_imports.get(node.domain)).elementwise
+
+
+def group_of(op_type: str, nodes: Sequence[Node], graph: Graph, known: Inferred, needed: Container[str]) -> Group:
     """The node for a group of nodes, in their order."""
     inside = {n.outputs[0] for n in nodes}
     inputs = tuple(dict.fromkeys(i for n in nodes for i in n.inputs if i and i not in inside))

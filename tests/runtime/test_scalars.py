@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from graphrt.ir.builder import GraphBuilder
 from graphrt.manager import get_registry
 from graphrt.registry import Registry
-from graphrt.runtime import fusion
-from graphrt.runtime.formulas import ALIASES, FILLS, OPS
+from graphrt.runtime import scalar_groups
+from graphrt.runtime.formulas import FILLS, OPS
+from graphrt.runtime.fusion import ALIASES
 from graphrt.runtime.observers import Recorder
 from graphrt.runtime.plan import make_plan
 from graphrt.runtime.session import Session
@@ -74,7 +75,7 @@ def test_what_is_beside_does_not_end_a_group():
 
 
 def test_large_groups_are_cut(monkeypatch):
-    monkeypatch.setattr(fusion, "MOST_SCALARS", 5)
+    monkeypatch.setattr(scalar_groups, "MOST", 5)
 
     def make(b, x):
         values = [x]

@@ -18,8 +18,8 @@ from graphrt.definitions import Into, Kernel, KernelSite, kernel
 from graphrt.ir import Graph, Node
 from graphrt.manager import get_registry
 from graphrt.op import Array
-from graphrt.runtime.formulas import ALIASES, FILLS, OPS, formula, takes_attributes
-from graphrt.runtime.fusion import is_scalar
+from graphrt.runtime.formulas import FILLS, OPS, formula, takes_attributes
+from graphrt.runtime.fusion import ALIASES, is_scalar
 from graphrt.runtime.kernels._scalar_functions import COMPOSED, ELEMENTARY
 
 Function = Callable[..., tuple[float, ...]]

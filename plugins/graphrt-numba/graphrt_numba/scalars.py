@@ -8,8 +8,8 @@ import numpy as np
 
 from graphrt.definitions import Into
 from graphrt.plugin import Array, Graph, KernelSite, kernel
-from graphrt.runtime.formulas import ALIASES, FOLDS, OPERANDS, SETTINGS
-from graphrt.runtime.fusion import is_scalar
+from graphrt.runtime.formulas import FOLDS, OPERANDS, SETTINGS
+from graphrt.runtime.fusion import ALIASES, is_scalar
 from graphrt.runtime.kernels.scalars import attributes_of
 from graphrt_numba.sharing import PRIORITY
 
