@@ -11,7 +11,7 @@ demo: .venv/.demo  ## build, save, load, train and use a digits classifier
 	$(BIN)/graphrt demo
 
 test: .venv/.test  ## the default test suite: graphrt and the plug-ins of this repository
-	$(BIN)/python -m pytest $(TESTS) $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal $(TESTS) $(ARGS)
 
 lint: .venv/.test  ## style, types, import levels, generated documents
 	$(BIN)/ruff check .
