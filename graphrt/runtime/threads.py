@@ -30,8 +30,9 @@ from graphrt.runtime.blas import thread_functions
 T = TypeVar("T")
 R = TypeVar("R")
 
-LEAST = 120_000
-"""Nanoseconds of work for each thread but the first, at least: waking one takes up to 90,000."""
+LEAST = 250_000
+"""Nanoseconds of work for each thread but the first, at least: waking one takes up to 90,000, and the threads wait for
+each other at the interpreter's lock."""
 PRODUCT, UNSHARED = 0.021, 1 << 18
 """Nanoseconds that one multiplication of a matrix product takes, about; and up to how many of them OpenBLAS uses one
 thread in any case."""

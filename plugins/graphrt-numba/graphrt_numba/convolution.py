@@ -12,8 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache, cached_property
-from typing import NamedTuple
+from functools import cached_property
 
 import numpy as np
 
@@ -21,10 +20,13 @@ from graphrt.definitions import Into
 from graphrt.ops._windows import window
 from graphrt.plugin import Array, KernelSite, kernel
 from graphrt.records import dataclass
+from graphrt.runtime.blas import address
 from graphrt.runtime.kernels._kept import Kept
 from graphrt_numba.sharing import PRIORITY, in_parts, parts_of
 
 POINTS, TAPS = 36, 9
+PAD = 16
+"""Numbers between the points of one kind and those of the next: powers of two would meet in the caches."""
 MANY = 16
 """From how many channels and filters on the matrix products are worth their preparation."""
 FEWEST, LONGEST = 64, 128
@@ -77,21 +79,20 @@ class Tiles:
         return -(-self.out[1] // 4)
 
     @cached_property
-    def rows(self) -> int:
-        """Rows of tiles of a block."""
-        return max(1, min(BLOCK // self.along, self.images * self.down))
-
-    @cached_property
-    def blocks(self) -> list[tuple[int, int]]:
-        """First and last row of each block, of the rows of all images."""
-        total = self.images * self.down
-        return [(i, min(i + self.rows, total)) for i in range(0, total, self.rows)]
-
-    @cached_property
     def parts(self) -> list[tuple[int, int]]:
-        """Blocks for one thread each."""
+        """First and last row of tiles, of the rows of all images, for one thread each."""
         products = self.images * self.channels * self.filters * math.prod(self.out) * TAPS
-        return parts_of(len(self.blocks), products * SPEED)
+        return parts_of(self.images * self.down, products * SPEED)
+
+    @property
+    def step(self) -> int:
+        """Rows of tiles of a block."""
+        return max(1, min(BLOCK // self.along, max(last - first for first, last in self.parts)))
+
+    @property
+    def layout(self) -> tuple[int, ...]:
+        """What the loops take of it."""
+        return self.channels, self.filters, *self.size, *self.begin, *self.out, self.down, self.along
 
     def turned(self) -> Tiles:
         """The correlation of y's cotangent with the turned kernels that gives x's."""
@@ -100,66 +101,18 @@ class Tiles:
 
     def points_room(self, planes: int) -> tuple[int, int]:
         """The shape of scratch memory for the points of some planes, for each thread."""
-        return len(self.parts), POINTS * self._pitch(planes, self.rows)
-
-    def _pitch(self, planes: int, rows: int) -> int:
-        """How far the points of one kind lie from those of the next: no power of two, for the caches."""
-        return planes * rows * self.along + 16
-
-    def x_points(self, x: Array, block: tuple[int, int], memory: Array) -> Array:
-        """Of a block: [36, channels, tiles]."""
-        tiles, pitch = self._tiles(block, self.channels)
-        layout = *self.size, *self.begin, self.down, self.along, tiles, pitch
-        _loops().input_points(0, self.channels, *block, self.channels, *layout, x, memory)
-        return _matrices(memory, self.channels, tiles, pitch)
-
-    def y_points(self, ct: Array, block: tuple[int, int], memory: Array) -> Array:
-        """Of a block of y's cotangent: [36, filters, tiles]."""
-        tiles, pitch = self._tiles(block, self.filters)
-        layout = *self.out, self.down, self.along, tiles, pitch
-        _loops().output_points(0, self.filters, *block, self.filters, *layout, ct, memory)
-        return _matrices(memory, self.filters, tiles, pitch)
-
-    def write(self, block: tuple[int, int], memory: Array, b: Array, y: Array) -> None:
-        """The outputs of a block from their points."""
-        tiles, pitch = self._tiles(block, self.filters)
-        layout = *self.out, self.down, self.along, tiles, pitch
-        _loops().output_values(0, self.filters, *block, self.filters, *layout, memory, b, y)
-
-    def products(self, block: tuple[int, int], memory: Array) -> Array:
-        """Where the points of a block's outputs go: [36, filters, tiles]."""
-        tiles, pitch = self._tiles(block, self.filters)
-        return _matrices(memory, self.filters, tiles, pitch)
-
-    def _tiles(self, block: tuple[int, int], planes: int) -> tuple[int, int]:
-        rows = block[1] - block[0]
-        return rows * self.along, self._pitch(planes, rows)
+        return len(self.parts), POINTS * (planes * self.step * self.along + PAD)
 
 
-def _matrices(memory: Array, planes: int, tiles: int, pitch: int) -> Array:
-    return memory[: POINTS * pitch].reshape(POINTS, pitch)[:, : planes * tiles].reshape(POINTS, planes, tiles)
-
-
-class _Loops(NamedTuple):
-    input_points: Callable[..., None]
-    output_points: Callable[..., None]
-    output_values: Callable[..., None]
-
-
-@cache
-def _loops() -> _Loops:
-    """The compiled loops."""
-    from graphrt_numba import tile_loops as loops
-
-    return _Loops(
-        loops.input_points.compiled(*["int64"] * 13, *["float32*"] * 2),
-        loops.output_points.compiled(*["int64"] * 11, *["float32*"] * 2),
-        loops.output_values.compiled(*["int64"] * 11, *["float32*"] * 3),
-    )
+def _blas() -> int | None:
+    """Where the BLAS's function is that the loops call."""
+    return address("cblas_sgemm")
 
 
 def _tiles(site: KernelSite, x: str, w: str) -> Tiles | None:
     """The site's correlation; None where tiles do not serve or do not pay."""
+    if _blas() is None:
+        return None
     if not site.is_float(x, w) or site.inputs[x].dtype != "float32" or len(site.shape(x)) != 4:
         return None
     (n, channels, *size), (filters, inside, *kernel_shape), a = site.shape(x), site.shape(w), site.attributes
@@ -175,8 +128,10 @@ def _tiles(site: KernelSite, x: str, w: str) -> Tiles | None:
 
 def _correlated(site: KernelSite, tiles: Tiles, turn: Callable[[Array], Array]) -> Into | None:
     """What computes y, of ``tiles``, from x, w as `turn` gives it, and b."""
-    _loops()
-    m, c = tiles.filters, tiles.channels
+    from graphrt_numba import tile_loops as loops
+
+    run = loops.correlation.compiled(*["int64"] * 14, *["float32*"] * 6)
+    m, c, numbers = tiles.filters, tiles.channels, (tiles.step, _blas(), *tiles.layout)
     kept, none = Kept(), np.empty(0, np.float32)
 
     def to_points(w: Array, points: Array) -> None:
@@ -185,12 +140,8 @@ def _correlated(site: KernelSite, tiles: Tiles, turn: Callable[[Array], Array]) 
     def fill(x: Array, w: Array, b: Array | None, y: Array, room: Array, xs: Array, ys: Array) -> None:
         x, y, bias, kernels = x.ravel(), y.ravel(), none if b is None else b.ravel(), kept.of(w, room, to_points)
 
-        def work(i: int, part: tuple[int, int]) -> None:
-            for block in tiles.blocks[slice(*part)]:
-                np.matmul(kernels, tiles.x_points(x, block, xs[i]), tiles.products(block, ys[i]))
-                tiles.write(block, ys[i], bias, y)
-
-        in_parts(work, tiles.parts)
+        kernels = kernels.ravel()
+        in_parts(lambda i, part: run(*part, *numbers, kernels, x, bias, y, xs[i], ys[i]), tiles.parts)
 
     scratch = [(POINTS, m, c), tiles.points_room(c), tiles.points_room(m)]
     return site.into(fill, scratch=[(shape, "float32") for shape in scratch])
@@ -221,27 +172,19 @@ def convolution_weight_cotangent(site: KernelSite) -> Into | None:
     tiles = _tiles(site, "x", "w_like")
     if tiles is None or tiles.channels * tiles.filters > LARGEST:
         return None
-    _loops()
-    m, c, parts = tiles.filters, tiles.channels, tiles.parts
+    from graphrt_numba import tile_loops as loops
 
-    def fill(
-        ct: Array, x: Array, w_like: Array, w_ct: Array, xs: Array, ys: Array, products: Array, sums: Array
-    ) -> None:
+    run = loops.weights.compiled(*["int64"] * 14, *["float32*"] * 5)
+    m, c, parts, numbers = tiles.filters, tiles.channels, tiles.parts, (tiles.step, _blas(), *tiles.layout)
+
+    def fill(ct: Array, x: Array, w_like: Array, w_ct: Array, xs: Array, ys: Array, sums: Array) -> None:
         ct, x = ct.ravel(), x.ravel()
+        in_parts(lambda i, part: run(*part, *numbers, ct, x, sums[i], xs[i], ys[i]), parts)
+        for i in range(1, len(parts)):
+            np.add(sums[0], sums[i], sums[0])
+        np.matmul(sums[0].reshape(POINTS, m * c).T, KERNEL, w_ct.reshape(m * c, TAPS))
 
-        def work(i: int, part: tuple[int, int]) -> None:
-            sums[i] = 0
-            for block in tiles.blocks[slice(*part)]:
-                points = tiles.x_points(x, block, xs[i])
-                np.matmul(tiles.y_points(ct, block, ys[i]), points.swapaxes(1, 2), products[i])
-                np.add(sums[i], products[i], sums[i])
-
-        in_parts(work, parts)
-        total = sums[0] if len(parts) == 1 else np.add.reduce(sums, 0, None, products[0])
-        np.matmul(total.reshape(POINTS, m * c).T, KERNEL, w_ct.reshape(m * c, TAPS))
-
-    square = len(parts), POINTS, m, c
-    scratch = [tiles.points_room(c), tiles.points_room(m), square, square]
+    scratch = [tiles.points_room(c), tiles.points_room(m), (len(parts), POINTS * m * c)]
     return site.into(fill, scratch=[(shape, "float32") for shape in scratch])
 
 

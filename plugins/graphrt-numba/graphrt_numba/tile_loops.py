@@ -1,4 +1,4 @@
-"""The loops of `graphrt_numba.tiles`: images to the points of their tiles, and back.
+"""The loops of `graphrt_numba.convolution`: images to the points of their tiles, and back.
 
 A tile of 4 x 4 outputs reads 6 x 6 inputs. Loops run along the tiles of several rows at once: ``MOST`` of them at most,
 so that what lies between the two directions stays in the first-level cache. Numbers that are next to each other in an
@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from graphrt_numba.compiler import LOCAL, helper, inline, local, loop
+from graphrt_numba.compiler import LOCAL, helper, inline, local, loop, sgemm
+from graphrt_numba.convolution import PAD, POINTS
 
 Array = Any
 Number = Any
 
+ZERO, ONE = np.float32(0), np.float32(1)
 PIECES = 2
 MOST = PIECES * LOCAL
 """Tiles times four that the arrays on the stack have room for."""
@@ -66,7 +68,7 @@ def _columns(flat: Array, count: int, d0: Array, d1: Array, d2: Array, d3: Array
         d0[u], d1[u], d2[u], d3[u] = flat[4 * u], flat[4 * u + 1], flat[4 * u + 2], flat[4 * u + 3]
 
 
-@loop
+@helper
 def input_points(
     first: int, last: int, begin: int, end: int, channels: int, height: int, width: int, top: int, left: int,
     down: int, along: int, tiles: int, pitch: int, x: Array, points: Array,
@@ -131,7 +133,7 @@ def _points_down(r: Array, along: int, size: int, step: int, points: Array, to: 
         out[u] = d1[u] - BOTH * d3[u] + d5[u]
 
 
-@loop
+@helper
 def output_values(
     first: int, last: int, begin: int, end: int, filters: int, height: int, width: int,
     down: int, along: int, tiles: int, pitch: int, points: Array, b: Array, y: Array,
@@ -180,7 +182,7 @@ def _values_down(points: Array, size: int, pitch: int, values: Array) -> None:
         values[3 * MOST + u] = NEAR_CUBED * near_odd + FAR_CUBED * far_odd + p5[u]
 
 
-@loop
+@helper
 def output_points(
     first: int, last: int, begin: int, end: int, filters: int, height: int, width: int,
     down: int, along: int, tiles: int, pitch: int, ct: Array, points: Array,
@@ -229,3 +231,53 @@ def _cotangents_down(r: Array, size: int, points: Array, to: int, pitch: int) ->
     out = points[to + 30 * pitch : to + 30 * pitch + size]
     for u in range(size):
         out[u] = d3[u]
+
+
+# ---- all of it ---------------------------------------------------------------------------------------------
+
+
+@helper
+def _pitch(planes: int, step: int, along: int) -> int:
+    """How far the points of one kind lie from those of the next: no power of two, for the caches."""
+    return planes * step * along + PAD
+
+
+@loop
+def correlation(
+    first: int, last: int, step: int, blas: int, channels: int, filters: int, height: int, width: int,
+    top: int, left: int, out_height: int, out_width: int, down: int, along: int,
+    kernels: Array, x: Array, b: Array, y: Array, xs: Array, ys: Array,
+) -> None:  # fmt: skip
+    """The outputs of rows of tiles first to last (of all images), ``step`` rows at a time; kernels: [36, M, C]."""
+    x_pitch, y_pitch = _pitch(channels, step, along), _pitch(filters, step, along)
+    for begin in range(first, last, step):
+        end = min(begin + step, last)
+        tiles = (end - begin) * along
+        input_points(0, channels, begin, end, channels, height, width, top, left, down, along, tiles, x_pitch, x, xs)
+        for p in range(POINTS):
+            sgemm(
+                blas, 0, 0, filters, tiles, channels, ONE, kernels, p * filters * channels, channels,
+                xs, p * x_pitch, tiles, ZERO, ys, p * y_pitch, tiles,
+            )  # fmt: skip
+        output_values(0, filters, begin, end, filters, out_height, out_width, down, along, tiles, y_pitch, ys, b, y)
+
+
+@loop
+def weights(
+    first: int, last: int, step: int, blas: int, channels: int, filters: int, height: int, width: int,
+    top: int, left: int, out_height: int, out_width: int, down: int, along: int,
+    ct: Array, x: Array, total: Array, xs: Array, ys: Array,
+) -> None:  # fmt: skip
+    """The sums over rows of tiles first to last of the products of ct's points and x's: [36, M, C]."""
+    x_pitch, y_pitch = _pitch(channels, step, along), _pitch(filters, step, along)
+    total[:] = ZERO
+    for begin in range(first, last, step):
+        end = min(begin + step, last)
+        tiles = (end - begin) * along
+        input_points(0, channels, begin, end, channels, height, width, top, left, down, along, tiles, x_pitch, x, xs)
+        output_points(0, filters, begin, end, filters, out_height, out_width, down, along, tiles, y_pitch, ct, ys)
+        for p in range(POINTS):
+            sgemm(
+                blas, 0, 1, filters, channels, tiles, ONE, ys, p * y_pitch, tiles, xs, p * x_pitch, tiles,
+                ONE, total, p * filters * channels, channels,
+            )  # fmt: skip
