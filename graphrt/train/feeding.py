@@ -77,6 +77,11 @@ class Feeder:
             return a[..., None]  # targets [n] for predictions [n, 1]
         if wanted is not None and len(wanted) == a.ndim - 1 and a.shape[-1] == 1:
             return a[..., 0]  # a column of labels [n, 1]
+        if wanted is not None and len(wanted) == a.ndim + 1 and np.asarray(given).dtype.kind in "iu":
+            raise InputError(
+                f"{value.name!r} takes {value.type}, the array is {np.asarray(given).dtype}{list(a.shape)}; "
+                f"for class numbers choose a loss that takes them, such as 'softmax_cross_entropy'"
+            )
         return a
 
 

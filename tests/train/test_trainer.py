@@ -286,6 +286,11 @@ def test_batches_that_do_not_fit_are_refused(change, message):
         Trainer(mlp(), CE).step(batch)
 
 
+def test_class_numbers_with_a_loss_that_takes_none():
+    with pytest.raises(InputError, match="choose a loss that takes them, such as 'softmax_cross_entropy'"):
+        Trainer(mlp(), "mean_squared_error").step(blobs().arrays)
+
+
 def test_target_names_the_targets_among_other_arrays():
     batch = {**blobs().arrays, "weight": np.zeros(90)}
     assert Trainer(mlp(), CE, target="label").step(batch)["loss"] > 0

@@ -54,14 +54,14 @@ def _assemble(body: Graph, instructions: Mapping[str, int]) -> tuple[Array, list
     There is a register for each instruction, then for each input, then for each constant.
     """
     rows: list[list[int]] = []
-    constants: dict[float, int] = {}
+    constants: dict[str, int] = {}  # by what they print as: 0.0 and -0.0 are two
     register = {name: ~i for i, name in enumerate(body.input_names)}  # ~i: the i-th after those of the instructions
     for node in body.nodes:
         name, read = node.op_type, [register[n] for n in node.inputs if n]
         if name in ALIASES or (name in FOLDS and len(read) == 1):
             register[node.outputs[0]] = read[0]
             continue
-        settings = [float(attributes_of(node, body)[k]) for k in SETTINGS.get(name, ())]
+        settings = [repr(float(attributes_of(node, body)[k])) for k in SETTINGS.get(name, ())]
         held = [~(len(body.inputs) + constants.setdefault(value, len(constants))) for value in settings]
         first, *rest = [[read[0], r] for r in read[1:]] if name in FOLDS else [read[: OPERANDS[name]] + held]
         rows.append([instructions[name], *first])
@@ -72,7 +72,7 @@ def _assemble(body: Graph, instructions: Mapping[str, int]) -> tuple[Array, list
     for row, instruction in zip(padded, rows, strict=True):
         row[: len(instruction)] = instruction
     code = np.where(padded < 0, len(padded) + ~padded, padded).astype(np.uint32)
-    return code, [*constants], {name: at if at >= 0 else len(padded) + ~at for name, at in register.items()}
+    return code, [*map(float, constants)], {name: at if at >= 0 else len(padded) + ~at for name, at in register.items()}
 
 
 KERNELS = (tape,)

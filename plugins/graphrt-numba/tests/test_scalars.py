@@ -49,6 +49,17 @@ def test_does_what_the_op_does():
     assert check_kernel(scalars.tape) > 0
 
 
+def test_zeros_of_both_signs_among_the_attributes():
+    b = GraphBuilder("test", dtype="float64")
+    x = b.input("x", "float64", [])
+    b.output(b.LeakyRelu(x, alpha=0.0), "plus")
+    b.output(b.LeakyRelu(x, alpha=-0.0), "minus")
+    b.output(b.Mul(b.Sin(x), b.Exp(x)), "more")
+    check(lambda session: session.run({"x": -1.0}), with_and_without_observer(b.build()))
+    found = Session(b.build()).run({"x": -1.0})
+    assert np.signbit(found["plus"]) and not np.signbit(found["minus"])
+
+
 def test_it_serves_large_groups_alone(monkeypatch):
     b = GraphBuilder("test", dtype="float64")
     x = b.input("x", "float64", [])
