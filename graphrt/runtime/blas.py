@@ -1,8 +1,7 @@
 """The BLAS that NumPy runs on: what it is, how many threads it has, and what NumPy does not call itself.
 
 `axpy` and `axpby` update an array in one pass through memory where NumPy takes two and three; they are looked up in the
-OpenBLAS that comes in NumPy's wheels, and are None where there is another BLAS. So is `address`, by which compiled code
-calls one of its functions.
+OpenBLAS that comes in NumPy's wheels, and are None where there is another BLAS.
 """
 
 from __future__ import annotations
@@ -74,12 +73,6 @@ def axpy(dtype: str) -> Callable[..., None] | None:
 _VECTOR, _INTEGER = ctypes.c_void_p, ctypes.c_int64
 _REALS = {"float32": ctypes.c_float, "float64": ctypes.c_double}
 _LETTER = {"float32": "s", "float64": "d"}
-
-
-def address(name: str) -> int | None:
-    """Where a function of the OpenBLAS with 64-bit integers is in memory, for compiled code that calls it by that."""
-    found = _symbol(name)
-    return None if found is None else ctypes.cast(found, ctypes.c_void_p).value
 
 
 def _function(name: str, arguments: tuple[Any, ...]) -> Callable[..., None] | None:

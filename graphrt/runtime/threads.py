@@ -45,9 +45,9 @@ def thread_count() -> int:
     return min(_blas.most(), _here.limit)
 
 
-def threads_for(nanoseconds: float) -> int:
-    """How many parts pay for work that takes one thread about so long: waking another one takes time, too."""
-    count = int(min(thread_count(), 1 + nanoseconds // LEAST))
+def threads_for(nanoseconds: float, least: float = LEAST) -> int:
+    """How many parts pay for work that takes one thread about so long: those after the first want so much at least."""
+    count = int(min(thread_count(), 1 + nanoseconds // least))
     if count > 1:
         _here.shared += nanoseconds
     return count

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from graphrt.plugin import KernelModule, hookimpl
 
 MODULES = {
+    "products": "Gemm MatMul",
     "windows": "Conv MaxPool AveragePool",
     "halving": "MaxPool",
     "convolution": "Conv",

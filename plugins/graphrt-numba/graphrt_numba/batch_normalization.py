@@ -10,7 +10,7 @@ import numpy as np
 
 from graphrt.definitions import Into
 from graphrt.plugin import Array, KernelSite, kernel
-from graphrt_numba.sharing import PRIORITY, by_rows, is_large
+from graphrt_numba.sharing import PRIORITY, bounds_of, by_rows, is_large
 
 SPEED = 0.4
 """Nanoseconds that one number takes, about."""
@@ -38,8 +38,8 @@ def _trains(site: KernelSite) -> bool:
 
 def _run(site: KernelSite, loop: Any, layout: tuple[int, int, int], types: list[str]) -> Callable[..., None]:
     """The loop over all channels, with the layout and epsilon bound."""
-    compiled = loop.compiled(*["int64"] * 5, "float64", *types)
-    run, epsilon = by_rows(compiled, layout[1], math.prod(layout) * SPEED), site.attributes["epsilon"]
+    bounds, epsilon = bounds_of(layout[1], math.prod(layout) * SPEED), site.attributes["epsilon"]
+    run = by_rows(loop, [*["int64"] * 3, "float64", *types], bounds)
     return lambda *arrays: run(*layout, epsilon, *arrays)
 
 

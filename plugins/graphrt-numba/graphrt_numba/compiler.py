@@ -12,6 +12,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -45,32 +46,39 @@ def helper(function: Callable[..., Any]) -> Any:
 
 
 class Loop:
-    """A function to be compiled for types that are known later; made by the decorators `loop` and `reduction`."""
+    """A function to be compiled for types that are known later; made by the decorators `loop` and `reduction`.
+
+    Attributes:
+        dispatcher: the function as other compiled functions call it.
+    """
 
     def __init__(self, function: Callable[..., Any], **options: Any):
-        self._dispatcher = njit(**OPTIONS, **options)(function)
+        self.dispatcher = njit(**OPTIONS, **options)(function)
         if _folder() is not None:
-            self._dispatcher._cache = _Cache(function)  # type: ignore[no-untyped-call]
+            self.dispatcher._cache = _Cache(function)  # type: ignore[no-untyped-call]
         self._compiled: dict[tuple[str, ...], Callable[..., Any]] = {}
 
     def compiled(self, *arguments: str) -> Callable[..., Any]:
         """The function for arguments of these types, compiled now or before.
 
         Args:
-            arguments: ``"float32"`` or ``"int64"`` for a number, ``"float32*"`` for a flat array.
+            arguments: ``"float32"`` or ``"int64"`` for a number, ``"float32*"`` for a flat array, ``"float32**"`` for a
+                matrix, ``"float32[4]"`` for an array of four axes that lies anyhow.
 
         Returns:
-            What takes exactly such arguments; arrays must be contiguous, which is not checked.
+            What takes exactly such arguments; arrays must lie as said, which is not checked.
         """
         if arguments not in self._compiled:
             signature = tuple(map(_type, arguments))
-            try:
-                self._dispatcher.compile(signature)
-            except Exception:  # a damaged file of the cache raises anything
-                self._dispatcher._cache = caching.NullCache()
-                self._dispatcher.compile(signature)
-            self._compiled[arguments] = self._dispatcher.overloads[signature].entry_point
+            self.dispatcher.compile(signature)
+            self._compiled[arguments] = self.dispatcher.overloads[signature].entry_point
         return self._compiled[arguments]
+
+    def address(self, *arguments: str) -> int:
+        """Where the function compiled for arguments of these types, all numbers, is in memory; see `call`."""
+        self.compiled(*arguments)
+        found = self.dispatcher.overloads[tuple(map(_type, arguments))]
+        return int(found.library.get_pointer_to_function(found.fndesc.llvm_func_name))
 
 
 def loop(function: Callable[..., Any]) -> Loop:
@@ -84,8 +92,11 @@ def reduction(function: Callable[..., Any]) -> Loop:
 
 
 def _type(name: str) -> Any:
-    scalar = getattr(types, name.rstrip("*"))
-    return types.Array(scalar, 1, "C") if name.endswith("*") else scalar
+    word, _, axes = name.rstrip("]").partition("[")
+    scalar = getattr(types, word.rstrip("*"))
+    if axes:
+        return types.Array(scalar, int(axes), "A")
+    return types.Array(scalar, name.count("*"), "C") if name.endswith("*") else scalar
 
 
 # ---- what Python cannot say --------------------------------------------------------------------------------
@@ -160,49 +171,22 @@ def copy(context: Any, to: Any, to_at: Any, source: Any, source_at: Any, count: 
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def sgemm(
-    context: Any, address: Any, turn_a: Any, turn_b: Any, rows: Any, columns: Any, depth: Any, alpha: Any,
-    a: Any, a_at: Any, a_step: Any, b: Any, b_at: Any, b_step: Any, beta: Any, c: Any, c_at: Any, c_step: Any,
-) -> Any:  # fmt: skip
-    """C = alpha A B + beta C, for float32 matrices [rows, depth], [depth, columns], [rows, columns] in flat arrays.
+def call(context: Any, address: Any, numbers: Any) -> Any:
+    """Calls a `Loop` by its address with a tuple of int64: so it need not become part of the one that calls it.
 
-    A matrix begins at element ``_at`` of its array, and its rows ``_step`` elements apart; where ``turn_`` is 1, these
-    are the rows of what A or B is the transpose of. With beta 0, C may have anything in it before.
-
-    Args:
-        context: numba's.
-        address: that of ``cblas_sgemm``, from `graphrt.runtime.blas.address`. It is an argument of the loop that calls
-            this, as compiled code is kept for other processes.
+    The address is an argument of the loop that calls, as compiled code is kept for other processes.
     """
-    long, number = types.int64, types.float32
-    matrix = (long, long)
-    made = types.void(
-        long, long, long, long, long, long, number, a, *matrix, b, *matrix, number, c, *matrix
-    )  # fmt: skip
 
     def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        target, turn_a, turn_b, *sizes, alpha, a, a_at, a_step, b, b_at, b_step, beta, c, c_at, c_step = args
-        enum, integer, real = ir.IntType(32), ir.IntType(64), ir.FloatType()
-        pointer = real.as_pointer()
-
-        def begin(kind: Any, array: Any, at: Any) -> Any:
-            return builder.gep(arrays.make_array(kind)(context, builder, array).data, [at])
-
-        def order(turn: Any) -> Any:
-            return builder.trunc(builder.add(turn, integer(_AS_IT_LIES)), enum)
-
-        kinds = [enum] * 3 + [integer] * 3 + [real, pointer, integer, pointer, integer, real, pointer, integer]
-        function = builder.inttoptr(target, ir.FunctionType(ir.VoidType(), kinds).as_pointer())
-        a, b, c = begin(sig.args[7], a, a_at), begin(sig.args[10], b, b_at), begin(sig.args[14], c, c_at)
-        matrices = [alpha, a, a_step, b, b_step, beta, c, c_step]
-        builder.call(function, [enum(_BY_ROWS), order(turn_a), order(turn_b), *sizes, *matrices])
+        convention, kinds = context.call_conv, [types.int64] * len(numbers)
+        kind = convention.get_function_type(types.none, kinds)
+        given = cgutils.unpack_tuple(builder, args[1], len(kinds))  # type: ignore[no-untyped-call]
+        function = builder.inttoptr(args[0], kind.as_pointer())
+        places = [cgutils.alloca_once(builder, t.pointee) for t in kind.args[:2]]  # type: ignore[no-untyped-call]
+        builder.call(function, [*places, *given])
         return context.get_dummy_value()
 
-    return made, build
-
-
-_BY_ROWS, _AS_IT_LIES = 101, 111
-"""Of the enumerations of the C interface to the BLAS; what is transposed is one more than what is not."""
+    return types.void(types.int64, numbers), build
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -267,3 +251,15 @@ class _Implementation(caching.CompileResultCacheImpl):
 
 class _Cache(caching.FunctionCache):
     _impl_class = _Implementation
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """None where nothing is kept that can be read; a damaged file raises anything."""
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keeps what was compiled, if it can: it runs all the same."""
+        with suppress(Exception):
+            super().save_overload(sig, data)

@@ -20,9 +20,8 @@ from graphrt.definitions import Into
 from graphrt.ops._windows import window
 from graphrt.plugin import Array, KernelSite, kernel
 from graphrt.records import dataclass
-from graphrt.runtime.blas import address
 from graphrt.runtime.kernels._kept import Kept
-from graphrt_numba.sharing import PRIORITY, in_parts, parts_of
+from graphrt_numba.sharing import PRIORITY, bounds_of, by_rows
 
 POINTS, TAPS = 36, 9
 PAD = 16
@@ -79,15 +78,15 @@ class Tiles:
         return -(-self.out[1] // 4)
 
     @cached_property
-    def parts(self) -> list[tuple[int, int]]:
-        """First and last row of tiles, of the rows of all images, for one thread each."""
+    def bounds(self) -> Array:
+        """Of the rows of tiles of all images, for one thread each."""
         products = self.images * self.channels * self.filters * math.prod(self.out) * TAPS
-        return parts_of(self.images * self.down, products * SPEED)
+        return bounds_of(self.images * self.down, products * SPEED)
 
     @property
     def step(self) -> int:
         """Rows of tiles of a block."""
-        return max(1, min(BLOCK // self.along, max(last - first for first, last in self.parts)))
+        return max(1, min(BLOCK // self.along, int(np.diff(self.bounds).max())))
 
     @property
     def layout(self) -> tuple[int, ...]:
@@ -101,18 +100,11 @@ class Tiles:
 
     def points_room(self, planes: int) -> tuple[int, int]:
         """The shape of scratch memory for the points of some planes, for each thread."""
-        return len(self.parts), POINTS * (planes * self.step * self.along + PAD)
-
-
-def _blas() -> int | None:
-    """Where the BLAS's function is that the loops call."""
-    return address("cblas_sgemm")
+        return len(self.bounds) - 1, POINTS * (planes * self.step * self.along + PAD)
 
 
 def _tiles(site: KernelSite, x: str, w: str) -> Tiles | None:
     """The site's correlation; None where tiles do not serve or do not pay."""
-    if _blas() is None:
-        return None
     if not site.is_float(x, w) or site.inputs[x].dtype != "float32" or len(site.shape(x)) != 4:
         return None
     (n, channels, *size), (filters, inside, *kernel_shape), a = site.shape(x), site.shape(w), site.attributes
@@ -129,9 +121,10 @@ def _tiles(site: KernelSite, x: str, w: str) -> Tiles | None:
 def _correlated(site: KernelSite, tiles: Tiles, turn: Callable[[Array], Array]) -> Into | None:
     """What computes y, of ``tiles``, from x, w as `turn` gives it, and b."""
     from graphrt_numba import tile_loops as loops
+    from graphrt_numba.product_loops import product
 
-    run = loops.correlation.compiled(*["int64"] * 14, *["float32*"] * 6)
-    m, c, numbers = tiles.filters, tiles.channels, (tiles.step, _blas(), *tiles.layout)
+    run = by_rows(loops.correlation, [*["int64"] * 12, *["float32*"] * 4, *["float32**"] * 2], tiles.bounds)
+    m, c, numbers = tiles.filters, tiles.channels, (tiles.step, product(), *tiles.layout)
     kept, none = Kept(), np.empty(0, np.float32)
 
     def to_points(w: Array, points: Array) -> None:
@@ -139,9 +132,7 @@ def _correlated(site: KernelSite, tiles: Tiles, turn: Callable[[Array], Array]) 
 
     def fill(x: Array, w: Array, b: Array | None, y: Array, room: Array, xs: Array, ys: Array) -> None:
         x, y, bias, kernels = x.ravel(), y.ravel(), none if b is None else b.ravel(), kept.of(w, room, to_points)
-
-        kernels = kernels.ravel()
-        in_parts(lambda i, part: run(*part, *numbers, kernels, x, bias, y, xs[i], ys[i]), tiles.parts)
+        run(*numbers, kernels.ravel(), x, bias, y, xs, ys)
 
     scratch = [(POINTS, m, c), tiles.points_room(c), tiles.points_room(m)]
     return site.into(fill, scratch=[(shape, "float32") for shape in scratch])
@@ -173,18 +164,18 @@ def convolution_weight_cotangent(site: KernelSite) -> Into | None:
     if tiles is None or tiles.channels * tiles.filters > LARGEST:
         return None
     from graphrt_numba import tile_loops as loops
+    from graphrt_numba.product_loops import product
 
-    run = loops.weights.compiled(*["int64"] * 14, *["float32*"] * 5)
-    m, c, parts, numbers = tiles.filters, tiles.channels, tiles.parts, (tiles.step, _blas(), *tiles.layout)
+    run = by_rows(loops.weights, [*["int64"] * 12, *["float32*"] * 2, *["float32**"] * 3], tiles.bounds)
+    m, c, parts, numbers = tiles.filters, tiles.channels, len(tiles.bounds) - 1, (tiles.step, product(), *tiles.layout)
 
     def fill(ct: Array, x: Array, w_like: Array, w_ct: Array, xs: Array, ys: Array, sums: Array) -> None:
-        ct, x = ct.ravel(), x.ravel()
-        in_parts(lambda i, part: run(*part, *numbers, ct, x, sums[i], xs[i], ys[i]), parts)
-        for i in range(1, len(parts)):
+        run(*numbers, ct.ravel(), x.ravel(), sums, xs, ys)
+        for i in range(1, parts):
             np.add(sums[0], sums[i], sums[0])
         np.matmul(sums[0].reshape(POINTS, m * c).T, KERNEL, w_ct.reshape(m * c, TAPS))
 
-    scratch = [tiles.points_room(c), tiles.points_room(m), (len(parts), POINTS * m * c)]
+    scratch = [tiles.points_room(c), tiles.points_room(m), (parts, POINTS * m * c)]
     return site.into(fill, scratch=[(shape, "float32") for shape in scratch])
 
 

@@ -11,7 +11,7 @@ from graphrt.manager import get_registry
 from graphrt.plugin import Array, Graph, Kernel, KernelSite, TensorType, kernel
 from graphrt.runtime import fusion
 from graphrt.runtime.formulas import formula
-from graphrt_numba.sharing import PRIORITY, by_rows, is_large
+from graphrt_numba.sharing import PRIORITY, bounds_of, by_rows, is_large
 
 Shape = tuple[int, ...]
 
@@ -83,8 +83,8 @@ def _loop(
     from graphrt_numba import chains  # and with it numba, now that there is something to compile
 
     loop = chains.chain_loop(tuple(statements), tuple(varies), tuple(outputs))
-    compiled = loop.compiled(*["int64"] * (2 + len(dims)), *["float32*"] * (len(given) + len(outputs)))
-    run = by_rows(compiled, chains.rows_of(dims), math.prod(dims) * SPEED * len(statements))
+    arguments = [*["int64"] * len(dims), *["float32*"] * (len(given) + len(outputs))]
+    run = by_rows(loop, arguments, bounds_of(chains.rows_of(dims), math.prod(dims) * SPEED * len(statements)))
 
     def fill(*arrays: Array) -> None:
         run(*dims, *[x.ravel() for x in arrays if x is not None])

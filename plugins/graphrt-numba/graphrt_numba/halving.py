@@ -8,7 +8,7 @@ from typing import Any
 from graphrt.definitions import Into
 from graphrt.ops._windows import window
 from graphrt.plugin import KernelSite, kernel
-from graphrt_numba.sharing import PRIORITY, by_rows, is_large
+from graphrt_numba.sharing import PRIORITY, bounds_of, by_rows, is_large
 
 SPEED, SPEED_BACK = 0.7, 1.5
 """Nanoseconds that an output takes, about."""
@@ -31,8 +31,8 @@ def _sizes(site: KernelSite) -> tuple[int, ...] | None:
 def _run(loop: Any, arrays: int, sizes: tuple[int, ...], speed: float) -> Any:
     """A function of arrays that runs a loop over all rows of outputs."""
     images, height, width, high, wide = sizes
-    run = loop.compiled(*["int64"] * 6, *["float32*"] * arrays)
-    each = by_rows(run, images * high, images * high * wide * speed)
+    bounds = bounds_of(images * high, images * high * wide * speed)
+    each = by_rows(loop, [*["int64"] * 4, *["float32*"] * arrays], bounds)
     return lambda *given: each(height, width, high, wide, *(x.ravel() for x in given))
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from graphrt_numba.compiler import copy, helper, inline, loop, sgemm
+from graphrt_numba.compiler import copy, helper, inline, loop
+from graphrt_numba.product_loops import multiply
 
 Array = Any
-ZERO, ONE = np.float32(0), np.float32(1)
+ZERO = np.float32(0)
 
 
 @inline
@@ -65,7 +66,7 @@ def gather(
 
 @loop
 def outputs(
-    first: int, last: int, block: int, blas: int, channels: int, filters: int, height: int, width: int, top: int,
+    first: int, last: int, product: int, block: int, channels: int, filters: int, height: int, width: int, top: int,
     left: int, out_height: int, out_width: int, high: int, kh: int, kw: int, sh: int, dh: int, dw: int,
     x: Array, matrix: Array, b: Array, y: Array, written: Array, made: Array,
 ) -> None:  # fmt: skip
@@ -79,7 +80,7 @@ def outputs(
             at = place(h * sh, dh, high) * depth * row
             for m in range(filters):
                 made[m * row : (m + 1) * row] = b[m] if b.size else ZERO
-            sgemm(blas, 0, 0, filters, row, kh * depth, ONE, matrix, 0, kh * depth, written, at, row, ONE, made, 0, row)
+            multiply(product, filters, row, kh * depth, matrix, 0, kh * depth, 1, written, at, row, 1, made, 0, row, 1)
             for m in range(filters):
                 for i in range(count):
                     start = (((begin + i) * filters + m) * out_height + h) * out_width
@@ -88,7 +89,7 @@ def outputs(
 
 @loop
 def weights(
-    first: int, last: int, block: int, blas: int, channels: int, filters: int, height: int, width: int, top: int,
+    first: int, last: int, product: int, block: int, channels: int, filters: int, height: int, width: int, top: int,
     left: int, out_height: int, out_width: int, high: int, kh: int, kw: int, sh: int, dh: int, dw: int,
     ct: Array, x: Array, total: Array, written: Array, given: Array,
 ) -> None:  # fmt: skip
@@ -102,12 +103,12 @@ def weights(
         for h in range(out_height):
             gather(begin, count, filters, out_height, out_width, h, out_width, ct, given, 0)
             at = place(h * sh, dh, high) * depth * row
-            sgemm(blas, 0, 1, kh * depth, filters, row, ONE, written, at, row, given, 0, row, ONE, total, 0, filters)
+            multiply(product, kh * depth, filters, row, written, at, row, 1, given, 0, 1, row, total, 0, filters, 1)
 
 
 @loop
 def inputs(
-    first: int, last: int, block: int, blas: int, channels: int, filters: int, height: int, width: int, top: int,
+    first: int, last: int, product: int, block: int, channels: int, filters: int, height: int, width: int, top: int,
     left: int, out_height: int, out_width: int, high: int, kh: int, kw: int, sh: int, dh: int, dw: int,
     ct: Array, matrix: Array, x: Array, lines: Array, spread: Array, written: Array,
 ) -> None:  # fmt: skip
@@ -128,7 +129,7 @@ def inputs(
                 for j in range(kw):
                     copy(written, (m * kw + j) * row, spread, m * row + reach - j * dw, row)
             at = place(h * sh, dh, high) * channels * row
-            sgemm(blas, 0, 0, kh * channels, row, depth, ONE, matrix, 0, depth, written, 0, row, ONE, lines, at, row)
+            multiply(product, kh * channels, row, depth, matrix, 0, depth, 1, written, 0, row, 1, lines, at, row, 1)
         for i in range(count):
             for c in range(channels):
                 for h in range(height):

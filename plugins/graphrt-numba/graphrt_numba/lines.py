@@ -2,15 +2,14 @@
 
 What the taps along a line read is written out once; all that a line of outputs reads is a matrix of it as it lies (Cho
 and Brand, MEC: memory-efficient convolution for deep neural networks, 2017). One compiled loop does everything for the
-images of a thread, the products by the BLAS.
+images of a thread.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cache, cached_property
-from typing import NamedTuple
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -18,12 +17,10 @@ from graphrt.definitions import Into
 from graphrt.ops._windows import Window, window
 from graphrt.plugin import Array, KernelSite, kernel
 from graphrt.records import dataclass
-from graphrt.runtime.blas import address
 from graphrt.runtime.kernels._kept import Kept
 from graphrt.runtime.kernels._pieces import SMALL
 from graphrt.runtime.kernels.convolution import planar
-from graphrt.runtime.threads import share
-from graphrt_numba.sharing import PRIORITY, parts_of
+from graphrt_numba.sharing import PRIORITY, bounds_of, by_rows
 
 WIDE = 96
 """Outputs in a line of all images from which on the products pay."""
@@ -79,17 +76,17 @@ class Lines:
 
     def block(self, numbers: int, width: int) -> int:
         """How many images go together, of which each has so many numbers, and outputs in a line."""
-        each = -(-self.images // len(self.parts))
+        each = int(np.diff(self.bounds).max())
         most = max(1, min(NUMBERS // numbers, SMALL // (self.weights * width)))
         return -(-each // -(-each // most))
 
     @cached_property
-    def parts(self) -> list[tuple[int, int]]:
-        """Images for one thread each."""
+    def bounds(self) -> Array:
+        """Of images for one thread each."""
         w = self.win
         products = self.images * self.weights * math.prod(w.out)
         copied = self.images * (self.written + self.filters * math.prod(w.out))
-        return parts_of(self.images, products * SPEED + copied * COPY_SPEED)
+        return bounds_of(self.images, products * SPEED + copied * COPY_SPEED)
 
     @property
     def written(self) -> int:
@@ -108,26 +105,16 @@ def _lines(site: KernelSite, x: str, w: str) -> Lines | None:
     lines = Lines(n, channels, filters, win)
     pays = n * win.out[1] >= WIDE and lines.weights * WIDE <= SMALL and lines.written <= LARGEST
     large = n * lines.weights * math.prod(win.out) >= LEAST and win.n_taps > 1 and win.strides[1] == 1
-    return lines if large and pays and min(*win.begin, *win.end) >= 0 and address("cblas_sgemm") else None
+    return lines if large and pays and min(*win.begin, *win.end) >= 0 else None
 
 
-class _Loops(NamedTuple):
-    outputs: Callable[..., None]
-    weights: Callable[..., None]
-    inputs: Callable[..., None]
+def _run(lines: Lines, loop: str, arrays: int, rooms: int) -> Callable[..., None]:
+    """One of the loops, for all images: a function of a block's size, the layout, arrays, and scratch arrays."""
+    from graphrt_numba import line_loops
+    from graphrt_numba.product_loops import product
 
-
-@cache
-def _loops() -> _Loops:
-    """The compiled loops."""
-    from graphrt_numba import line_loops as loops
-
-    numbers = ["int64"] * 18
-    return _Loops(
-        loops.outputs.compiled(*numbers, *["float32*"] * 6),
-        loops.weights.compiled(*numbers, *["float32*"] * 5),
-        loops.inputs.compiled(*numbers, *["float32*"] * 6),
-    )
+    arguments = [*["int64"] * 16, *["float32*"] * arrays, *["float32**"] * rooms]
+    return partial(by_rows(getattr(line_loops, loop), arguments, lines.bounds), product())
 
 
 @kernel("Conv", name="numba_few_weights", priority=PRIORITY - 1)
@@ -136,9 +123,9 @@ def few_weights(site: KernelSite) -> Into | None:
     lines = _lines(site, "x", "w")
     if lines is None or (site.inputs.get("b") is not None and not site.is_float("x", "b")):
         return None
-    run, win, kept, parts = _loops().outputs, lines.win, Kept(), lines.parts
+    run, win, kept, parts = _run(lines, "outputs", 4, 2), lines.win, Kept(), len(lines.bounds) - 1
     block = lines.block(lines.written, win.out[1])
-    numbers = block, address("cblas_sgemm"), *lines.layout
+    numbers = block, *lines.layout
     across = block * win.out[1]
 
     def by_line(w: Array, matrix: Array) -> None:
@@ -147,10 +134,10 @@ def few_weights(site: KernelSite) -> Into | None:
     def fill(x: Array, w: Array, b: Array | None, y: Array, room: Array, written: Array, made: Array) -> None:
         matrix = kept.of(w, room, by_line).reshape(-1)
         arrays = x.ravel(), matrix, NONE if b is None else b.ravel(), y.reshape(-1)
-        share(lambda i, part: run(*part, *numbers, *arrays, written[i], made[i]), parts)
+        run(*numbers, *arrays, written, made)
 
     shape = lines.filters, win.kernel[0], lines.channels, win.kernel[1]
-    scratch = [shape, (len(parts), block * lines.written), (len(parts), lines.filters * across)]
+    scratch = [shape, (parts, block * lines.written), (parts, lines.filters * across)]
     return site.into(fill, scratch=[(s, "float32") for s in scratch])
 
 
@@ -160,20 +147,20 @@ def few_weights_cotangent(site: KernelSite) -> Into | None:
     lines = _lines(site, "x", "w_like")
     if lines is None:
         return None
-    run, win, parts = _loops().weights, lines.win, lines.parts
+    run, win, parts = _run(lines, "weights", 2, 3), lines.win, len(lines.bounds) - 1
     block = lines.block(lines.written, win.out[1])
-    numbers = block, address("cblas_sgemm"), *lines.layout
+    numbers = block, *lines.layout
     shape = win.kernel[0], lines.channels, win.kernel[1], lines.filters
 
     def fill(ct: Array, x: Array, w_like: Array, w: Array, total: Array, written: Array, given: Array) -> None:
         arrays = ct.ravel(), x.ravel()
-        share(lambda i, part: run(*part, *numbers, *arrays, total[i], written[i], given[i]), parts)
+        run(*numbers, *arrays, total, written, given)
         for other in total[1:]:
             np.add(total[0], other, total[0])
         w.reshape(lines.filters, lines.channels, *win.kernel)[...] = total[0].reshape(shape).transpose(3, 1, 0, 2)
 
     sizes = lines.weights, block * lines.written, lines.filters * block * win.out[1]
-    return site.into(fill, scratch=[((len(parts), size), "float32") for size in sizes])
+    return site.into(fill, scratch=[((parts, size), "float32") for size in sizes])
 
 
 @kernel("Conv.vjp[x]", name="numba_few_weights_input_cotangent", priority=PRIORITY - 1)
@@ -182,22 +169,22 @@ def few_weights_input_cotangent(site: KernelSite) -> Into | None:
     lines = _lines(site, "x_like", "w")
     if lines is None:
         return None
-    run, win, kept, parts = _loops().inputs, lines.win, Kept(), lines.parts
+    run, win, kept, parts = _run(lines, "inputs", 3, 3), lines.win, Kept(), len(lines.bounds) - 1
     sums, written = lines.high * lines.channels * lines.pitch, lines.filters * win.kernel[1] * lines.pitch
     block = lines.block(max(sums, written), lines.pitch)
-    numbers = block, address("cblas_sgemm"), *lines.layout
+    numbers = block, *lines.layout
 
     def by_line(w: Array, matrix: Array) -> None:
         matrix[...] = w.reshape(lines.filters, lines.channels, *win.kernel).transpose(2, 1, 0, 3)
 
     def fill(ct: Array, x_like: Array, w: Array, x: Array, room: Array, *memory: Array) -> None:
         arrays = ct.ravel(), kept.of(w, room, by_line).reshape(-1), x.reshape(-1)
-        share(lambda i, part: run(*part, *numbers, *arrays, *(m[i] for m in memory)), parts)
+        run(*numbers, *arrays, *memory)
 
     shape = win.kernel[0], lines.channels, lines.filters, win.kernel[1]
     spread = lines.filters * block * lines.pitch + lines.pitch
     sizes = block * sums, spread, block * written
-    return site.into(fill, scratch=[(shape, "float32"), *(((len(parts), size), "float32") for size in sizes)])
+    return site.into(fill, scratch=[(shape, "float32"), *(((parts, size), "float32") for size in sizes)])
 
 
 KERNELS = (few_weights, few_weights_cotangent, few_weights_input_cotangent)

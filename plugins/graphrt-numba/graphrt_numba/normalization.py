@@ -8,7 +8,7 @@ import numpy as np
 
 from graphrt.definitions import Into
 from graphrt.plugin import Array, KernelSite, kernel
-from graphrt_numba.sharing import PRIORITY, by_rows, in_parts, is_large, parts_of
+from graphrt_numba.sharing import PRIORITY, bounds_of, by_rows, is_large
 
 SPEED = 0.3
 """Nanoseconds that one number takes, about; its cotangent takes twice as long."""
@@ -35,8 +35,8 @@ def _normalization(site: KernelSite, is_centered: bool) -> Into | None:
     from graphrt_numba import normalization_loops as loops
 
     (rows, columns), epsilon = found, site.attributes["epsilon"]
-    compiled = loops.layer.compiled(*["int64"] * 3, "boolean", "float32", *["float32*"] * 6)
-    run = by_rows(compiled, rows, rows * columns * SPEED)
+    arguments = ["int64", "boolean", "float32", *["float32*"] * 6]
+    run = by_rows(loops.layer, arguments, bounds_of(rows, rows * columns * SPEED))
     zeros = np.zeros(columns, np.float32)
 
     def fill(x: Array, scale: Array, *rest: Array) -> None:
@@ -67,19 +67,20 @@ def _cotangents(site: KernelSite, is_centered: bool) -> Into | None:
     from graphrt_numba import normalization_loops as loops
 
     (rows, columns), epsilon = found, site.attributes["epsilon"]
-    run = loops.layer_cotangents.compiled(*["int64"] * 3, "boolean", "float32", *["float32*"] * 7)
-    parts = parts_of(rows, rows * columns * 2 * SPEED)
+    bounds = bounds_of(rows, rows * columns * 2 * SPEED)
+    arguments = ["int64", "boolean", "float32", *["float32*"] * 6, "float32**"]
+    run = by_rows(loops.layer_cotangents, arguments, bounds)
     x_at, none = 3 if is_centered else 1, np.empty(0, np.float32)
 
     def fill(*arrays: Array) -> None:
         cts, (*given, scale_ct, sums) = arrays[:x_at] if is_centered else (arrays[0], None, None), arrays[x_at:]
         flat = [none if x is None else x.ravel() for x in (*cts, *given)]
         sums[...] = 0
-        in_parts(lambda i, part: run(*part, columns, is_centered, epsilon, *flat, sums[i]), parts)
+        run(columns, is_centered, epsilon, *flat, sums)
         if scale_ct is not None:
             np.add.reduce(sums, 0, None, scale_ct.reshape(columns))
 
-    return site.into(fill, over={0: (0, x_at)}, scratch=[((len(parts), columns), "float32")])
+    return site.into(fill, over={0: (0, x_at)}, scratch=[((len(bounds) - 1, columns), "float32")])
 
 
 @kernel("LayerNormalization.vjp[x,scale]", name="numba_layer_normalization_cotangents", priority=PRIORITY)

@@ -10,7 +10,7 @@ import numpy as np
 
 from graphrt.definitions import OPTIMIZER_DOMAIN, Into
 from graphrt.plugin import Array, KernelSite, kernel
-from graphrt_numba.sharing import PRIORITY, by_rows, is_large
+from graphrt_numba.sharing import PRIORITY, bounds_of, by_rows, is_large
 
 SPEED = 0.1
 """Nanoseconds that one number of one array takes, about."""
@@ -90,9 +90,8 @@ def _serves(site: KernelSite, state: tuple[str, ...]) -> bool:
 
 def _run(site: KernelSite, loop: Any, numbers: int, arrays: int) -> Callable[..., None]:
     """The compiled loop over all weights."""
-    compiled = loop.compiled("int64", "int64", *["float32"] * numbers, *["float32*"] * arrays)
     size = math.prod(site.shape("w"))
-    return by_rows(compiled, size, size * SPEED * arrays)
+    return by_rows(loop, ["float32"] * numbers + ["float32*"] * arrays, bounds_of(size, size * SPEED * arrays))
 
 
 def _copy(x: Array, y: Array) -> None:

@@ -12,8 +12,7 @@ from graphrt.plugin import Array, KernelSite, kernel
 from graphrt.records import dataclass
 from graphrt.runtime import fusion
 from graphrt.runtime.kernels._recurrent_walks import Layer, layer
-from graphrt.runtime.threads import share
-from graphrt_numba.sharing import PRIORITY, Rows, parts_of
+from graphrt_numba.sharing import PRIORITY, bounds_of, by_rows
 
 SPEED = 0.02
 """Nanoseconds that a multiplication takes one thread, about, elementwise work and all."""
@@ -28,39 +27,45 @@ class Walk:
 
     Attributes:
         of: the node's sizes.
-        run: the compiled loop: first and last sequence, ``places``, arrays.
-        parts: of the batch, one for each thread.
+        run: the compiled loop for all sequences: ``product``, ``places``, arrays.
+        parts: how many the batch is divided into.
+        product: what it multiplies matrices with.
         places: for each direction, where its part of each array is; see `recurrent_loops`.
         room: numbers of scratch memory that a part needs.
     """
 
     of: Layer
     run: Callable[..., None]
-    parts: list[Rows]
+    parts: int
+    product: int
     places: list[Array]
     room: int
 
 
-def _walk(site: KernelSite, op_type: str, loop: str, room: str, arrays: int) -> Walk | None:
-    """None where there is no loop for the node or where it is too small to gain from one."""
+def _walk(
+    site: KernelSite, op_type: str, loop: str, room: str, arrays: int, rooms: int
+) -> Walk | None:  # fmt: skip
+    """None where there is no loop for the node or where it is too small to gain from one.
+
+    Args:
+        site: the node.
+        op_type: of the layer.
+        loop: the name of the loop; ``room`` that of the function that gives the size of its scratch memory.
+        arrays, rooms: how many arrays it takes, and how many that have a row for each part.
+    """
     of = layer(site, op_type)
     if of is None or of.dtype != np.float32 or of.units > WIDEST:
         return None
     if of.steps * of.batch * of.units * 4 < fusion.LEAST:
         return None
-    from graphrt_numba import products
     from graphrt_numba import recurrent_loops as loops
+    from graphrt_numba.product_loops import product
 
-    blas = products.blas()
-    if blas is None:
-        return None
-    compiled = getattr(loops, loop).compiled(*["int64"] * 4, "int64*", *["float32*"] * arrays)
     work = of.steps * of.batch * of.units * (of.inputs + of.units) * 4 * len(of.backward)
+    bounds = bounds_of(of.batch, work * SPEED)
+    run = by_rows(getattr(loops, loop), ["int64", "int64*", *["float32*"] * arrays, *["float32**"] * rooms], bounds)
     places = _places(of, int(site.attributes.get("linear_before_reset", 0)))
-    return Walk(
-        of, lambda first, last, *given: compiled(first, last, *blas, *given), parts_of(of.batch, work * SPEED), places,
-        getattr(loops, room)(of.batch, of.inputs, of.units),
-    )  # fmt: skip
+    return Walk(of, run, len(bounds) - 1, product(), places, getattr(loops, room)(of.batch, of.inputs, of.units))
 
 
 def _places(of: Layer, after: int) -> list[Array]:
@@ -95,13 +100,10 @@ def _forward(site: KernelSite, walk: Walk | None, states: int) -> Into | None:
         y, *last, tape, scratch = rest[-3 - states :]
         given, made = _flat(x), [_flat(a) for a in (*rest[:states], y, *last)]
 
-        def work(i: int, part: Rows) -> None:
-            for d, places in enumerate(walk.places):
-                walk.run(*part, places, given, _of(d, w), _of(d, r), _of(d, b), *made, _of(d, tape), scratch[i])
+        for d, places in enumerate(walk.places):
+            walk.run(walk.product, places, given, _of(d, w), _of(d, r), _of(d, b), *made, _of(d, tape), scratch)
 
-        share(work, walk.parts)
-
-    return site.into(fill, scratch=[((len(walk.parts), walk.room), "float32")])
+    return site.into(fill, scratch=[((walk.parts, walk.room), "float32")])
 
 
 def _back(site: KernelSite, walk: Walk | None, states: int, to_biases: Callable[[Array], list[Array]]) -> Into | None:
@@ -115,64 +117,55 @@ def _back(site: KernelSite, walk: Walk | None, states: int, to_biases: Callable[
     """
     if walk is None or site.inputs.get("tape") is None:
         return None
-    at, parts = 1 + states, walk.parts
+    at, none = 1 + states, np.empty((walk.parts, 0), np.float32)
 
     def fill(*arrays: Any) -> None:
         (x, w, r), h, (y, tape) = arrays[at : at + 3], arrays[at + 5], arrays[inputs - 2 : inputs]
         (x_ct, w_ct, r_ct, b_ct), first = arrays[inputs : inputs + 4], arrays[inputs + 4 : inputs + 4 + states]
-        scratch, w_more, r_more, sums = arrays[-4:]
+        scratch, w_sums, r_sums, b_sums = arrays[-4:]
         given = [_flat(a) for a in (*arrays[:at], x)]
         seen, made, ends = [_flat(h), _flat(y)], _flat(x_ct), [_flat(a) for a in first]
 
-        def work(i: int, part: Rows) -> None:
-            of_w, of_r = (a if i == 0 or a is None else more[i - 1] for a, more in ((w_ct, w_more), (r_ct, r_more)))
-            of_b = None if b_ct is None else sums[i]
-            for d, places in enumerate(walk.places):
-                to = made, _of(d, of_w), _of(d, of_r), _of(d, of_b)
-                walk.run(
-                    *part, places, *given, _of(d, w), _of(d, r), *seen, _of(d, tape), *to, *ends, scratch[i]
-                )  # fmt: skip
-
-        share(work, parts)
-        for total, more in ((w_ct, w_more), (r_ct, r_more)):
-            for a in more if total is not None else ():
-                np.add(total, a, total)
+        for d, places in enumerate(walk.places):
+            to = [none if made is None else sums[d] for made, sums in ((w_ct, w_sums), (r_ct, r_sums), (b_ct, b_sums))]
+            walk.run(walk.product, places, *given, _of(d, w), _of(d, r), *seen, _of(d, tape), made, *ends, *to, scratch)
+            for total, sums in ((w_ct, w_sums), (r_ct, r_sums)):
+                if total is not None:
+                    np.add.reduce(sums[d], 0, None, total[d].reshape(-1))
         if b_ct is not None:
-            for to, total in zip(b_ct, np.add.reduce(sums), strict=True):
+            for to, total in zip(b_ct, np.add.reduce(b_sums, 1), strict=True):
                 np.concatenate(to_biases(total), out=to)
 
     inputs = list(site.inputs).index("tape") + 1
-    gates, others = walk.of.units * (4 if states == 2 else 3), (len(parts) - 1, len(walk.places))
-    shapes = [
-        (len(parts), walk.room), (*others, gates, walk.of.inputs), (*others, gates, walk.of.units),
-        (len(parts), len(walk.places), 4 * walk.of.units),
-    ]  # fmt: skip
+    gates, each = walk.of.units * (4 if states == 2 else 3), (len(walk.places), walk.parts)
+    sizes = gates * walk.of.inputs, gates * walk.of.units, 4 * walk.of.units
+    shapes = [(walk.parts, walk.room), *((*each, size) for size in sizes)]
     return site.into(fill, scratch=[(shape, "float32") for shape in shapes])
 
 
 @kernel("LSTM", name="numba_lstm", priority=PRIORITY)
 def lstm(site: KernelSite) -> Into | None:
     """All of `recurrent_loops.lstm`."""
-    return _forward(site, _walk(site, "LSTM", "lstm", "lstm_room", 11), 2)
+    return _forward(site, _walk(site, "LSTM", "lstm", "lstm_room", 10, 1), 2)
 
 
 @kernel("LSTM.vjp[x,w,r,b,initial_h,initial_c,p]", name="numba_lstm_cotangents", priority=PRIORITY)
 def lstm_cotangents(site: KernelSite) -> Into | None:
     """Both biases are added to the same."""
-    walk = _walk(site, "LSTM", "lstm_cotangents", "cotangents_room", 16)
+    walk = _walk(site, "LSTM", "lstm_cotangents", "cotangents_room", 12, 4)
     return _back(site, walk, 2, lambda total: [total, total])
 
 
 @kernel("GRU", name="numba_gru", priority=PRIORITY)
 def gru(site: KernelSite) -> Into | None:
     """All of `recurrent_loops.gru`."""
-    return _forward(site, _walk(site, "GRU", "gru", "gru_room", 9), 1)
+    return _forward(site, _walk(site, "GRU", "gru", "gru_room", 8, 1), 1)
 
 
 @kernel("GRU.vjp[x,w,r,b,initial_h]", name="numba_gru_cotangents", priority=PRIORITY)
 def gru_cotangents(site: KernelSite) -> Into | None:
     """The recurrent bias of g has what is below the other rows of dz where that is u's."""
-    walk = _walk(site, "GRU", "gru_cotangents", "cotangents_room", 14)
+    walk = _walk(site, "GRU", "gru_cotangents", "cotangents_room", 10, 4)
     after = bool(site.attributes["linear_before_reset"])
 
     def to_biases(total: Array) -> list[Array]:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from graphrt.plugin import TensorType
 from graphrt.runtime import fusion
 from graphrt.runtime.memory import nbytes_of
-from graphrt.runtime.threads import share, threads_for
+from graphrt.runtime.threads import threads_for
+
+if TYPE_CHECKING:
+    from graphrt_numba.compiler import Loop
 
 PRIORITY = 10
 """Of all kernels here: before those of graphrt itself."""
 
-Rows = tuple[int, int]
-"""The first row of a part, and the one after its last."""
+LEAST = 10_000
+"""Nanoseconds of work for each thread but the first, at least: here they need not be woken as a rule."""
 
 
 def is_large(t: Any) -> bool:
@@ -22,29 +27,26 @@ def is_large(t: Any) -> bool:
     return isinstance(t, TensorType) and t.is_static and t.dtype == "float32" and nbytes_of(t) >= fusion.LEAST
 
 
-def parts_of(rows: int, nanoseconds: float) -> list[Rows]:
-    """Rows in parts of about equal size, one for each thread that pays; all take one thread about so long."""
-    count = max(1, min(threads_for(nanoseconds), rows))
-    return [(rows * i // count, rows * (i + 1) // count) for i in range(count)]
-
-
-def in_parts(work: Callable[[int, Rows], Any], parts: list[Rows]) -> None:
-    """Calls ``work(i, part)`` for all parts, in a thread each."""
-    if len(parts) == 1:
-        work(0, parts[0])
-    else:
-        share(work, parts)
-
-
-def by_rows(run: Callable[..., Any], rows: int, nanoseconds: float) -> Callable[..., None]:
-    """A function of arrays and numbers that calls ``run(first, last, ...)`` for all rows, in threads if that pays.
+def bounds_of(rows: int, nanoseconds: float) -> Any:
+    """Where parts of about equal size begin, and where the last one ends: one for each thread that pays.
 
     Args:
-        run: does the rows from ``first`` up to ``last``; safe to be called at the same time for different ones.
         rows: how many there are.
         nanoseconds: how long all of them take one thread, about.
     """
-    parts = parts_of(rows, nanoseconds)
-    if len(parts) == 1:
-        return lambda *arguments: run(0, rows, *arguments)
-    return lambda *arguments: in_parts(lambda i, part: run(*part, *arguments), parts)
+    count = max(1, min(threads_for(nanoseconds, LEAST), rows))
+    return np.array([rows * i // count for i in range(count + 1)])
+
+
+def by_rows(loop: Loop, arguments: Sequence[str], bounds: Any) -> Callable[..., None]:
+    """A function that runs a loop for all rows, in threads if there is more than one part.
+
+    Args:
+        loop: takes the first row of a part and the one after its last, then what the function is given; it is safe to
+            be called at the same time for different parts.
+        arguments: the types of what the function is given; of a ``"float32**"`` each part gets the row of its number.
+        bounds: of the parts, from `bounds_of`.
+    """
+    from graphrt_numba.team import TEAM, shared
+
+    return TEAM.calls(shared(loop, tuple(arguments)), len(bounds) - 2, bounds)

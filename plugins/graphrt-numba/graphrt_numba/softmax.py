@@ -10,7 +10,7 @@ import numpy as np
 
 from graphrt.definitions import Into
 from graphrt.plugin import Array, Kernel, KernelSite, kernel
-from graphrt_numba.sharing import PRIORITY, by_rows, is_large
+from graphrt_numba.sharing import PRIORITY, bounds_of, by_rows, is_large
 
 SPEED = 0.5
 """Nanoseconds that one number takes, about."""
@@ -32,8 +32,8 @@ def _along_rows(op_type: str, loop: str, *names: str, over: tuple[int, ...] = ()
             return None
         from graphrt_numba import softmax_loops as loops
 
-        compiled = getattr(loops, loop).compiled(*["int64"] * 3, *["float32*"] * (len(names) + 1))
-        run = by_rows(compiled, rows, rows * columns * SPEED)
+        arguments = ["int64", *["float32*"] * (len(names) + 1)]
+        run = by_rows(getattr(loops, loop), arguments, bounds_of(rows, rows * columns * SPEED))
         return site.into(lambda *arrays: run(columns, *[x.ravel() for x in arrays]), over={0: over})
 
     return Kernel(f"numba_{loop}", op_type, make, priority=PRIORITY)
@@ -64,8 +64,8 @@ def _cross_entropy(site: KernelSite, loop: str, *numbers: str) -> tuple[int, Cal
     from graphrt_numba import softmax_loops as loops
 
     steps, kind = ((), f"row_{loop}") if step == 1 else ((step,), loop)
-    types = *["int64"] * (3 + len(steps)), *numbers, "float32*", f"{site.inputs['labels'].dtype}*", "float32*"
-    run = by_rows(getattr(loops, kind).compiled(*types), n, math.prod(found) * SPEED)
+    types = *["int64"] * (1 + len(steps)), *numbers, "float32*", f"{site.inputs['labels'].dtype}*", "float32*"
+    run = by_rows(getattr(loops, kind), types, bounds_of(n, math.prod(found) * SPEED))
 
     def checked(*arguments: Any) -> None:
         labels = arguments[-2]

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from graphrt_numba.compiler import LOCAL, helper, inline, local, loop, sgemm
+from graphrt_numba.compiler import LOCAL, helper, inline, local, loop
 from graphrt_numba.convolution import PAD, POINTS
+from graphrt_numba.product_loops import multiply
 
 Array = Any
 Number = Any
 
-ZERO, ONE = np.float32(0), np.float32(1)
+ZERO = np.float32(0)
 PIECES = 2
 MOST = PIECES * LOCAL
 """Tiles times four that the arrays on the stack have room for."""
@@ -244,7 +245,7 @@ def _pitch(planes: int, step: int, along: int) -> int:
 
 @loop
 def correlation(
-    first: int, last: int, step: int, blas: int, channels: int, filters: int, height: int, width: int,
+    first: int, last: int, step: int, product: int, channels: int, filters: int, height: int, width: int,
     top: int, left: int, out_height: int, out_width: int, down: int, along: int,
     kernels: Array, x: Array, b: Array, y: Array, xs: Array, ys: Array,
 ) -> None:  # fmt: skip
@@ -255,16 +256,16 @@ def correlation(
         tiles = (end - begin) * along
         input_points(0, channels, begin, end, channels, height, width, top, left, down, along, tiles, x_pitch, x, xs)
         for p in range(POINTS):
-            sgemm(
-                blas, 0, 0, filters, tiles, channels, ONE, kernels, p * filters * channels, channels,
-                xs, p * x_pitch, tiles, ZERO, ys, p * y_pitch, tiles,
+            multiply(
+                product, filters, tiles, channels, kernels, p * filters * channels, channels, 1,
+                xs, p * x_pitch, tiles, 1, ys, p * y_pitch, tiles, 0,
             )  # fmt: skip
         output_values(0, filters, begin, end, filters, out_height, out_width, down, along, tiles, y_pitch, ys, b, y)
 
 
 @loop
 def weights(
-    first: int, last: int, step: int, blas: int, channels: int, filters: int, height: int, width: int,
+    first: int, last: int, step: int, product: int, channels: int, filters: int, height: int, width: int,
     top: int, left: int, out_height: int, out_width: int, down: int, along: int,
     ct: Array, x: Array, total: Array, xs: Array, ys: Array,
 ) -> None:  # fmt: skip
@@ -277,7 +278,7 @@ def weights(
         input_points(0, channels, begin, end, channels, height, width, top, left, down, along, tiles, x_pitch, x, xs)
         output_points(0, filters, begin, end, filters, out_height, out_width, down, along, tiles, y_pitch, ct, ys)
         for p in range(POINTS):
-            sgemm(
-                blas, 0, 1, filters, channels, tiles, ONE, ys, p * y_pitch, tiles, xs, p * x_pitch, tiles,
-                ONE, total, p * filters * channels, channels,
+            multiply(
+                product, filters, channels, tiles, ys, p * y_pitch, tiles, 1, xs, p * x_pitch, 1, tiles,
+                total, p * filters * channels, channels, 1,
             )  # fmt: skip

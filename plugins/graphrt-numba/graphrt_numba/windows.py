@@ -13,7 +13,7 @@ from graphrt.definitions import Into
 from graphrt.ops._windows import Window, window
 from graphrt.plugin import Array, KernelSite, kernel
 from graphrt.records import dataclass
-from graphrt_numba.sharing import PRIORITY, in_parts, is_large, parts_of
+from graphrt_numba.sharing import PRIORITY, bounds_of, by_rows, is_large
 
 MOST, SMALLEST = 49, 128
 """Taps of a window, at most: all of them are written out; numbers of a plane, at least."""
@@ -71,10 +71,10 @@ class Planes:
         w = self.win
         return (*w.size, *w.begin, *w.out, *w.strides, self.lines, self.pitch, self.size)
 
-    def parts(self, rows: int) -> list[tuple[int, int]]:
-        """Planes, or channels, for one thread each."""
+    def bounds(self, rows: int) -> Array:
+        """Of planes, or of channels, for one thread each."""
         outputs = self.images * self.channels * math.prod(self.win.out)
-        return parts_of(rows, outputs * (len(self.taps) + 4) * SPEED)
+        return bounds_of(rows, outputs * (len(self.taps) + 4) * SPEED)
 
 
 def _planes(site: KernelSite, x: str, kernel_shape: Any) -> Planes | None:
@@ -103,17 +103,17 @@ def _into(
         chosen: all arrays of the node to those that the loop takes.
     """
     arguments = *numbers, *planes.layout
-    parts = planes.parts(rows)
+    bounds = planes.bounds(rows)
     given = [*site.inputs.values(), *site.outputs]
     count = len(chosen(*given)) + len(sizes)
-    run = loop.compiled(*["int64"] * (2 + len(arguments)), f"{extra.dtype}*", *["float32*"] * count)
+    kinds = ["float32*"] * (count - len(sizes)) + ["float32**"] * len(sizes)
+    run = by_rows(loop, [*["int64"] * len(arguments), f"{extra.dtype}*", *kinds], bounds)
 
     def fill(*arrays: Array) -> None:
         flat = [NONE if x is None else x.ravel() for x in chosen(*arrays[: len(given)])]
-        free = arrays[len(given) :]
-        in_parts(lambda i, part: run(*part, *arguments, extra, *flat, *(memory[i] for memory in free)), parts)
+        run(*arguments, extra, *flat, *arrays[len(given) :])
 
-    return site.into(fill, scratch=[((len(parts), size), "float32") for size in sizes])
+    return site.into(fill, scratch=[((len(bounds) - 1, size), "float32") for size in sizes])
 
 
 # ---- depthwise convolution ---------------------------------------------------------------------------------

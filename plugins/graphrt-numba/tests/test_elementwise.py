@@ -147,7 +147,7 @@ def examples(op_type):
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("kernel", KERNELS, ids=[k.name for k in KERNELS])
 def test_does_what_the_op_does(kernel, threads, monkeypatch):
-    monkeypatch.setattr(sharing, "threads_for", lambda nanoseconds: threads)
+    monkeypatch.setattr(sharing, "threads_for", lambda nanoseconds, least: threads)
     monkeypatch.setattr(fusion, "LEAST", 0 if kernel.op_type == "Fused" else 2000)  # the ops' own examples are many
     assert check_kernel(kernel, examples(kernel.op_type)) > 0
 

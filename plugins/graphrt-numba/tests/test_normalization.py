@@ -21,7 +21,7 @@ KERNELS = (*normalization.KERNELS, *softmax.KERNELS, *batch_normalization.KERNEL
 
 @pytest.fixture(autouse=True, params=[1, 2], ids=["whole", "in parts"])
 def _all_sizes(monkeypatch, request):
-    monkeypatch.setattr(sharing, "threads_for", lambda nanoseconds: request.param)
+    monkeypatch.setattr(sharing, "threads_for", lambda nanoseconds, least: request.param)
     monkeypatch.setattr(fusion, "LEAST", 1)
     monkeypatch.setattr(softmax, "SHORTEST", 1)
     monkeypatch.setattr(batch_normalization, "SHORTEST", 1)

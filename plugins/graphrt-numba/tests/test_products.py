@@ -1,71 +1,128 @@
-"""Matrix products that compiled loops call, against NumPy's."""
+"""Matrix products, against NumPy's in double precision."""
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
-from graphrt_numba import products
-from graphrt_numba.compiler import njit, sgemm
+from graphrt_numba import product_loops, products
+from graphrt_numba.compiler import njit
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from graphrt.runtime.blas import address
+import graphrt as gr
+from graphrt.op import Example
+from graphrt.testing import check_kernel
 
-SGEMM = address("cblas_sgemm")
-pytestmark = pytest.mark.skipif(SGEMM is None, reason="NumPy runs on another BLAS than OpenBLAS")
+SIZES = st.one_of(st.integers(1, 20), st.sampled_from([31, 32, 33, 48, 63, 100, 257]))
 
 
 @pytest.fixture(scope="module")
-def product():
+def multiply():
     @njit(nogil=True)
-    def product(
-        address, turn_a, turn_b, rows, columns, depth, alpha, a, a_at, a_step, b, b_at, b_step, beta, c, c_at, c_step
+    def multiply(
+        product, rows, columns, depth, a, a_at, a_row, a_column, b, b_at, b_row, b_column, c, c_at, c_row, add
     ):
-        matrices = a, a_at, a_step, b, b_at, b_step
-        sgemm(address, turn_a, turn_b, rows, columns, depth, alpha, *matrices, beta, c, c_at, c_step)
+        left, right = (a, a_at, a_row, a_column), (b, b_at, b_row, b_column)
+        product_loops.multiply(product, rows, columns, depth, *left, *right, c, c_at, c_row, add)
 
-    return product
-
-
-def flat(matrix, turned, at, step):
-    """A matrix, or its transpose, with its rows so far apart in a flat array of other numbers; its row's length."""
-    matrix = matrix.T if turned else matrix
-    made = np.full(at + matrix.shape[0] * (matrix.shape[1] + step), np.nan, np.float32)
-    inside = np.lib.stride_tricks.as_strided(made[at:], matrix.shape, ((matrix.shape[1] + step) * 4, 4))
-    inside[...] = matrix
-    return made, matrix.shape[1] + step, inside
+    return partial(multiply, product_loops.product())
 
 
-@pytest.mark.parametrize("shape", [(3, 5, 7), (1, 4, 1), (70, 90, 120)])
-@pytest.mark.parametrize(("turn_a", "turn_b"), [(0, 0), (0, 1), (1, 0), (1, 1)])
-@pytest.mark.parametrize(("alpha", "beta"), [(1, 0), (1, 1), (-0.5, 2)])
-def test_product_is_that_of_numpy(product, shape, turn_a, turn_b, alpha, beta):
-    rng = np.random.default_rng(0)
-    rows, columns, depth = shape
+def laid_out(matrix, order, gap, at):
+    """A matrix in a flat array of other numbers; where it begins, how far its rows and columns are apart; a view."""
+    turned = matrix.T if order == "F" else matrix
+    step = 2 if order == "sparse" else 1
+    row = turned.shape[1] * step + gap
+    flat = np.full(at + turned.shape[0] * row, np.nan, np.float32)
+    view = np.lib.stride_tricks.as_strided(flat[at:], turned.shape, (row * 4, step * 4))
+    view[...] = turned
+    return flat, at, *((step, row) if order == "F" else (row, step)), view.T if order == "F" else view
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    rows=SIZES, columns=SIZES, depth=SIZES, orders=st.tuples(*[st.sampled_from(["C", "F", "sparse"])] * 2),
+    gap=st.integers(0, 3), at=st.integers(0, 5), add=st.booleans(), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_product_is_that_of_numpy(multiply, rows, columns, depth, orders, gap, at, add, seed):
+    rng = np.random.default_rng(seed)
     left, right = (rng.normal(size=s).astype(np.float32) for s in ((rows, depth), (depth, columns)))
-    old = np.full((rows, columns), np.nan, np.float32) if beta == 0 else rng.normal(size=(rows, columns))
-    for at, step in ((0, 0), (3, 2)):
-        (a, a_step, _), (b, b_step, _) = flat(left, turn_a, at, step), flat(right, turn_b, at, step)
-        c, c_step, inside = flat(old.astype(np.float32), False, at + 1, step)
-        before = c.copy()
-        product(SGEMM, turn_a, turn_b, *shape[:2], depth, alpha, a, at, a_step, b, at, b_step, beta, c, at + 1, c_step)
-        expected = alpha * (left @ right) + (beta * old if beta else 0)
-        np.testing.assert_allclose(inside, expected, rtol=1e-4, atol=1e-4)
-        inside[...] = np.nan
-        before[at + 1 :][: c.size - at - 1].reshape(rows, -1)[:, :columns] = np.nan
-        np.testing.assert_array_equal(c, before)
+    (a, *of_a, _), (b, *of_b, _) = laid_out(left, orders[0], gap, at), laid_out(right, orders[1], gap, at)
+    old = rng.normal(size=(rows, columns)).astype(np.float32) if add else np.full((rows, columns), np.nan, np.float32)
+    c, c_at, c_row, _, inside = laid_out(old, "C", gap, at)
+    around = c.copy()
+    multiply(rows, columns, depth, a, *of_a, b, *of_b, c, c_at, c_row, int(add))
+    expected = left.astype(float) @ right + (old if add else 0)
+    size = np.abs(left).astype(float) @ np.abs(right) + 1
+    assert (np.abs(inside - expected) <= 1e-6 * np.sqrt(depth + 1) * size).all()
+    inside[...] = old
+    np.testing.assert_array_equal(c, around)  # nothing was written beside it
 
 
-@pytest.mark.parametrize("turned", [0, 1])
-def test_product_in_pieces_of_rows(turned):
-    @njit(nogil=True)
-    def run(address, small, turned, rows, columns, depth, a, a_step, b, c):
-        products.product(
-            address, small, turned, rows, columns, depth, a, 0, a_step, b, 0, columns, np.float32(0), c, 0, columns
-        )
+def test_rows_and_columns_do_not_depend_on_what_else_is_asked_for(multiply):
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(40, 300)).astype(np.float32), rng.normal(size=(300, 80)).astype(np.float32)
 
-    rng = np.random.default_rng(1)
-    left, right = rng.normal(size=(37, 5)).astype(np.float32), rng.normal(size=(5, 6)).astype(np.float32)
-    a = np.ascontiguousarray(left.T if turned else left)
-    for small in (0, 100, 8 * 30, 17 * 30, 10**6):
-        c = np.full(37 * 6, np.nan, np.float32)
-        run(SGEMM, small, turned, 37, 6, 5, a.ravel(), a.shape[1], right.ravel(), c)
-        np.testing.assert_allclose(c.reshape(37, 6), left @ right, rtol=1e-4, atol=1e-5)
+    def product(a, b):
+        c = np.empty((len(a), b.shape[1]), np.float32)
+        of_a, of_b = ((x.base.ravel(), 0, *(s // 4 for s in x.strides)) for x in (a, b))
+        multiply(*c.shape, 300, *of_a, *of_b, c.ravel(), 0, len(c[0]), 0)
+        return c
+
+    whole = product(a[:], b[:])
+    for rows, columns in ((1, 80), (5, 80), (40, 1), (40, 16), (13, 47), (8, 33)):
+        np.testing.assert_array_equal(product(a[:rows], b[:, :columns]), whole[:rows, :columns])
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+@pytest.mark.parametrize("shape", [(1, 40, 300, 20), (1, 300, 40, 20), (6, 40, 50, 20), (3, 90, 90, 7), (1, 9, 5, 90)])
+def test_parts_are_all_of_it_once(monkeypatch, threads, shape):
+    monkeypatch.setattr(products, "threads_for", lambda nanoseconds, least: threads)
+    stack, rows, columns, _ = shape
+    seen = np.zeros((stack, rows, columns), int)
+    parts = products._parts(*shape)
+    for s, t, top, bottom, left, right in parts:
+        assert s < t and top < bottom and left < right
+        seen[s:t, top:bottom, left:right] += 1
+    assert (seen == 1).all() and len(parts) <= threads
+
+
+def examples(op_type):
+    """Of all orientations; stacks of two, three and five axes."""
+    rng = np.random.default_rng(2)
+
+    def array(*shape):
+        return rng.normal(size=shape)
+
+    if op_type == "Gemm":
+        for a, b in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            shapes = (40, 33) if a else (33, 40), (70, 40) if b else (40, 70)
+            yield Example((*(array(*s) for s in shapes), array(33, 70)), {"transA": a, "transB": b})
+    else:
+        for stack in ((), (3,), (2, 3), (2, 1, 2, 2)):
+            yield Example((array(*stack, 33, 40), array(*stack, 40, 70)), {})
+            yield Example((array(*stack, 9, 40), array(40, 70)), {})
+
+
+@pytest.mark.parametrize("kernel", products.KERNELS, ids=lambda k: k.name)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_does_what_the_op_does(monkeypatch, kernel, threads):
+    monkeypatch.setattr(products, "threads_for", lambda nanoseconds, least: threads)
+    assert check_kernel(kernel, examples(kernel.op_type.partition(".")[0])) > 3
+
+
+@pytest.mark.parametrize("bias", [None, (), (70,), (1, 70), (300, 70), (300, 1)])
+def test_bias_of_any_shape(bias):
+    rng = np.random.default_rng(3)
+    b = gr.GraphBuilder()
+    arrays = {"x": rng.normal(size=(300, 40)), "w": rng.normal(size=(40, 70))}
+    if bias is not None:
+        arrays["b"] = rng.normal(size=bias)
+    arrays = {n: np.asarray(a, np.float32) for n, a in arrays.items()}
+    b.output(b.Gemm(*(b.input(n, "float32", a.shape) for n, a in arrays.items())), "y")
+    session = gr.Session(b.build())
+    found = session.run(arrays)["y"]
+    expected = arrays["x"].astype(float) @ arrays["w"] + arrays.get("b", np.float32(0))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)

@@ -8,15 +8,12 @@ from graphrt_numba import recurrent, sharing
 
 from graphrt.op import Example
 from graphrt.runtime import fusion
-from graphrt.runtime.blas import address
 from graphrt.testing import check_kernel
-
-pytestmark = pytest.mark.skipif(address("cblas_sgemm") is None, reason="NumPy runs on another BLAS than OpenBLAS")
 
 
 @pytest.fixture(autouse=True, params=[1, 2], ids=["whole", "in parts"])
 def _all_sizes(monkeypatch, request):
-    monkeypatch.setattr(sharing, "threads_for", lambda nanoseconds: request.param)
+    monkeypatch.setattr(sharing, "threads_for", lambda nanoseconds, least: request.param)
     monkeypatch.setattr(fusion, "LEAST", 1)
 
 

@@ -15,7 +15,7 @@ from graphrt.testing import check_kernel
 
 @pytest.fixture(autouse=True, params=[1, 2], ids=["whole", "in parts"])
 def _all_sizes(monkeypatch, request):
-    monkeypatch.setattr(sharing, "threads_for", lambda nanoseconds: request.param)
+    monkeypatch.setattr(sharing, "threads_for", lambda nanoseconds, least: request.param)
     monkeypatch.setattr(fusion, "LEAST", 1)
     monkeypatch.setattr(windows, "SMALLEST", 1)
 

@@ -1,0 +1,281 @@
+"""Threads that share out compiled work without Python: quick to start, as they watch for work for a moment.
+
+A job is a compiled function and how often to call it: for part 0, 1, 2, ... Whoever is free takes the next part, the
+caller too, so a job never waits for a thread that is late. A thread that has found nothing to do for `PATIENCE` looks
+goes to sleep in Python and is woken by the next job (which takes 50,000 ns and more, in which the caller has begun
+alone). There is one team in a process; if two threads want it at a time, one of them does all its parts itself.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Callable
+from functools import cache
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba.core import cgutils, types
+
+from graphrt_numba.compiler import Loop, arrays, helper, intrinsic, loop
+
+Array = Any
+PATIENCE = 50_000
+"""How often a thread looks for work before it goes to sleep; about 300,000 ns."""
+_BUSY, _OPEN, _JOB, _FUNCTION, _DATA, _PARTS, _HANDS, _NEXT, _INSIDE = 0, 8, 16, 17, 18, 19, 20, 24, 32
+"""Where the numbers of a team are: what many write to is on lines of the cache of its own."""
+
+_index = ir.IntType(64)
+
+
+# ---- what Python cannot say --------------------------------------------------------------------------------
+
+
+def _place(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    return builder.gep(arrays.make_array(sig.args[0])(context, builder, args[0]).data, [args[1]])
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _read(context: Any, x: Any, at: Any) -> Any:
+    """``x[at]``, as it is now."""
+
+    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.load_atomic(_place(context, builder, sig, args), "seq_cst", 8)
+
+    return types.int64(x, types.int64), build
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _write(context: Any, x: Any, at: Any, value: Any) -> Any:
+    """``x[at] = value``, seen by all threads after what was written before it."""
+
+    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        builder.store_atomic(args[2], _place(context, builder, sig, args), "seq_cst", 8)
+        return context.get_dummy_value()
+
+    return types.void(x, types.int64, types.int64), build
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _add(context: Any, x: Any, at: Any, value: Any) -> Any:
+    """``x[at] += value`` by one thread at a time; what was there before."""
+
+    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.atomic_rmw("add", _place(context, builder, sig, args), args[2], "seq_cst")
+
+    return types.int64(x, types.int64, types.int64), build
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _exchange(context: Any, x: Any, at: Any, value: Any) -> Any:
+    """``x[at] = value``; what was there before."""
+
+    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.atomic_rmw("xchg", _place(context, builder, sig, args), args[2], "seq_cst")
+
+    return types.int64(x, types.int64, types.int64), build
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _pause(context: Any) -> Any:
+    """Tells the processor that this thread is waiting in a loop."""
+
+    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        if builder.module.triple.startswith(("x86_64", "i686")):
+            kind = ir.FunctionType(ir.VoidType(), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])  # type: ignore[no-untyped-call]
+        return context.get_dummy_value()
+
+    return types.void(), build
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _call(context: Any, function: Any, data: Any, part: Any) -> Any:
+    """Calls the function at an address, as `share` makes them."""
+
+    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = ir.FunctionType(ir.VoidType(), [_index, _index])
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), build
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def share(context: Any, team: Any, hands: Any, parts: Any, work: Any, arguments: Any) -> Any:
+    """Calls ``work(part, *arguments)`` for the parts 0, 1, ... of a job, at the same time as far as threads are free.
+
+    Args:
+        context: numba's.
+        team: the numbers of `Team`, an argument of the loop.
+        hands: how many threads may help.
+        parts: how many parts there are.
+        work: a function made by `helper`, that raises nothing, and may be called at the same time for different parts.
+        arguments: a tuple.
+    """
+    called = context.resolve_function_type(work, (types.int64, *arguments.types), {})
+    offered = types.void(team, types.int64, types.int64, types.int64, types.int64)
+    context.resolve_function_type(types.Dispatcher(_offer), offered.args, {})
+
+    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        def of(dispatcher: Any, signature: Any) -> Any:
+            found = dispatcher.overloads[signature.args]
+            context.add_linking_libs([found.library])
+            return found.fndesc
+
+        kind = ir.FunctionType(ir.VoidType(), [_index, _index])
+        name = context.mangler(f"graphrt_part_{work.dispatcher.py_func.__name__}", called.args)
+        part_of = ir.Function(builder.module, kind, builder.module.get_unique_name(name))
+        part_of.linkage = "internal"
+        inner = ir.IRBuilder(part_of.append_basic_block("entry"))
+        held = args[4].type
+        values = inner.load(inner.inttoptr(part_of.args[0], held.as_pointer()))
+        given = [part_of.args[1], *cgutils.unpack_tuple(inner, values, len(arguments.types))]  # type: ignore[no-untyped-call]
+        context.call_internal_no_propagate(inner, of(work.dispatcher, called), called, given)
+        inner.ret_void()
+
+        data = cgutils.alloca_once_value(builder, args[4])  # type: ignore[no-untyped-call]
+        numbers = [builder.ptrtoint(p, _index) for p in (part_of, data)]
+        context.call_internal_no_propagate(builder, of(_offer, offered), offered, [*args[:3], *numbers])
+        return context.get_dummy_value()
+
+    return types.void(team, types.int64, types.int64, work, arguments), build
+
+
+# ---- the two sides -----------------------------------------------------------------------------------------
+
+
+@helper
+def _offer(team: Array, hands: int, parts: int, function: int, data: int) -> None:
+    """Does a job with whoever comes to help."""
+    if hands < 1 or parts < 2 or _exchange(team, _BUSY, 1) != 0:
+        for part in range(parts):
+            _call(function, data, part)
+        return
+    team[_FUNCTION], team[_DATA], team[_PARTS], team[_HANDS] = function, data, parts, hands
+    team[_JOB] += 1
+    _write(team, _NEXT, 0)
+    _write(team, _OPEN, 1)
+    part = _add(team, _NEXT, 1)
+    while part < parts:
+        _call(function, data, part)
+        part = _add(team, _NEXT, 1)
+    _write(team, _OPEN, 0)
+    while _read(team, _INSIDE) > 0:
+        _pause()
+    _write(team, _BUSY, 0)
+
+
+@loop
+def _help(team: Array, me: int, patience: int) -> None:
+    """Helps with one job after another, until there was none for a while."""
+    done, looked = -1, 0
+    while looked < patience:
+        looked += 1
+        if _read(team, _OPEN) and _read(team, _JOB) != done:
+            _add(team, _INSIDE, 1)
+            if _read(team, _OPEN):  # from now on the caller waits
+                done = _read(team, _JOB)
+                if me < _read(team, _HANDS):
+                    parts, function, data = _read(team, _PARTS), _read(team, _FUNCTION), _read(team, _DATA)
+                    part = _add(team, _NEXT, 1)
+                    while part < parts:
+                        _call(function, data, part)
+                        part = _add(team, _NEXT, 1)
+                    looked = 0
+            _add(team, _INSIDE, -1)
+        _pause()
+
+
+@cache
+def shared(loop: Loop, arguments: tuple[str, ...]) -> Callable[..., None]:
+    """A loop over rows that shares its parts out: a function of `Team`'s numbers, hands, bounds and its own arguments.
+
+    Args:
+        loop: takes the first row, the one after the last, and more.
+        arguments: the types of these, as `Loop.compiled` takes them; of what is ``"float32**"`` each part gets a row.
+    """
+    names = [f"a{i}" for i in range(len(arguments))]
+    given = [f"{name}[part]" if "**" in t else name for name, t in zip(names, arguments, strict=True)]
+    function = loop.dispatcher.py_func
+    name = re.sub(r"\W", "_", f"{function.__module__}_{function.__name__}_shared")  # also in the cache
+    text = f"""
+def part(part, bounds, {", ".join(names)}):
+    work(bounds[part], bounds[part + 1], {", ".join(given)})
+
+def {name}(team, hands, bounds, {", ".join(names)}):
+    share(team, hands, bounds.size - 1, part, (bounds, {", ".join(names)}))
+"""
+    space: dict[str, Any] = {"work": loop.dispatcher, "share": share}
+    exec(compile(text, "shared", "exec"), space)
+    space["part"] = helper(space["part"])
+    return Loop(space[name]).compiled("int64*", "int64", "int64*", *arguments)
+
+
+_HELP = "int64*", "int64", "int64"
+
+
+class Team:
+    """The threads.
+
+    Attributes:
+        numbers: what compiled code needs of it.
+    """
+
+    def __init__(self) -> None:
+        self.numbers = np.zeros(40, np.int64)
+        self._lock = threading.Lock()
+        self._gates: list[SimpleQueue[None]] = []
+        self._started: set[int] = set()
+        self._asleep: set[int] = set()
+
+    def reset(self) -> None:
+        """In a child process: all threads have to be started again."""
+        self.numbers[:] = 0
+        self._lock = threading.Lock()
+        self._started.clear()
+        self._gates = [SimpleQueue() for _ in self._gates]
+        self._asleep |= set(range(len(self._gates)))
+
+    def calls(self, run: Callable[..., None], hands: int, *first: Any) -> Callable[..., None]:
+        """A function that calls ``run(numbers, hands, *first, ...)`` when so many threads are awake, or about to be."""
+        numbers, asleep = self.numbers, self._asleep
+        if hands < 1:
+            return lambda *arguments: run(numbers, 0, *first, *arguments)
+        _help.compiled(*_HELP)
+        with self._lock:
+            for i in range(len(self._gates), hands):
+                self._gates.append(SimpleQueue())
+                asleep.add(i)
+
+        def call(*arguments: Any) -> None:
+            if asleep:
+                self._wake()
+            run(numbers, hands, *first, *arguments)
+
+        return call
+
+    def _wake(self) -> None:
+        with self._lock:
+            while self._asleep:
+                i = self._asleep.pop()
+                if i in self._started:
+                    self._gates[i].put(None)
+                else:
+                    self._started.add(i)
+                    threading.Thread(target=self._serve, args=(i, self._gates[i]), name="graphrt", daemon=True).start()
+
+    def _serve(self, me: int, gate: SimpleQueue[None]) -> None:
+        help_ = _help.compiled(*_HELP)
+        while True:
+            help_(self.numbers, me, PATIENCE)
+            self._asleep.add(me)
+            gate.get()
+
+
+TEAM = Team()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=TEAM.reset)
