@@ -75,7 +75,7 @@ class Loop:
         return self._compiled[arguments]
 
     def address(self, *arguments: str) -> int:
-        """Where the function compiled for arguments of these types, all numbers, is in memory; see `call`."""
+        """Where the function compiled for arguments of these types is in memory; see `call`."""
         self.compiled(*arguments)
         found = self.dispatcher.overloads[tuple(map(_type, arguments))]
         return int(found.library.get_pointer_to_function(found.fndesc.llvm_func_name))
@@ -171,22 +171,22 @@ def copy(context: Any, to: Any, to_at: Any, source: Any, source_at: Any, count: 
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def call(context: Any, address: Any, numbers: Any) -> Any:
-    """Calls a `Loop` by its address with a tuple of int64: so it need not become part of the one that calls it.
+def call(context: Any, address: Any, arguments: Any) -> Any:
+    """Calls a `Loop` by its address, with a tuple of arguments: so it need not become part of the one that calls it.
 
     The address is an argument of the loop that calls, as compiled code is kept for other processes.
     """
 
     def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        convention, kinds = context.call_conv, [types.int64] * len(numbers)
-        kind = convention.get_function_type(types.none, kinds)
+        kinds = list(arguments.types)
+        kind = context.call_conv.get_function_type(types.none, kinds)
         given = cgutils.unpack_tuple(builder, args[1], len(kinds))  # type: ignore[no-untyped-call]
-        function = builder.inttoptr(args[0], kind.as_pointer())
+        given = context.get_arg_packer(kinds).as_arguments(builder, given)
         places = [cgutils.alloca_once(builder, t.pointee) for t in kind.args[:2]]  # type: ignore[no-untyped-call]
-        builder.call(function, [*places, *given])
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [*places, *given])
         return context.get_dummy_value()
 
-    return types.void(types.int64, numbers), build
+    return types.void(types.int64, arguments), build
 
 
 @intrinsic  # type: ignore[untyped-decorator]

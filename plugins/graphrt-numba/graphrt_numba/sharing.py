@@ -47,6 +47,6 @@ def by_rows(loop: Loop, arguments: Sequence[str], bounds: Any) -> Callable[..., 
         arguments: the types of what the function is given; of a ``"float32**"`` each part gets the row of its number.
         bounds: of the parts, from `bounds_of`.
     """
-    from graphrt_numba.team import TEAM, shared
+    from graphrt_numba.team import TEAM
 
-    return TEAM.calls(shared(loop, tuple(arguments)), len(bounds) - 2, bounds)
+    return TEAM.shares(loop, arguments, bounds)

@@ -9,9 +9,8 @@ alone). There is one team in a process; if two threads want it at a time, one of
 from __future__ import annotations
 
 import os
-import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from queue import SimpleQueue
 from typing import Any
@@ -20,7 +19,7 @@ import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba.core import cgutils, types
 
-from graphrt_numba.compiler import Loop, arrays, helper, intrinsic, loop
+from graphrt_numba.compiler import Loop, arrays, call, helper, intrinsic, loop
 
 Array = Any
 PATIENCE = 50_000
@@ -191,28 +190,24 @@ def _help(team: Array, me: int, patience: int) -> None:
 
 
 @cache
-def shared(loop: Loop, arguments: tuple[str, ...]) -> Callable[..., None]:
-    """A loop over rows that shares its parts out: a function of `Team`'s numbers, hands, bounds and its own arguments.
+def _sharing(arguments: tuple[str, ...]) -> Callable[..., None]:
+    """What calls a loop at an address for all parts of its rows, given to it with arguments of these types.
 
-    Args:
-        loop: takes the first row, the one after the last, and more.
-        arguments: the types of these, as `Loop.compiled` takes them; of what is ``"float32**"`` each part gets a row.
+    Of what is ``"float32**"`` each part gets a row.
     """
     names = [f"a{i}" for i in range(len(arguments))]
     given = [f"{name}[part]" if "**" in t else name for name, t in zip(names, arguments, strict=True)]
-    function = loop.dispatcher.py_func
-    name = re.sub(r"\W", "_", f"{function.__module__}_{function.__name__}_shared")  # also in the cache
     text = f"""
-def part(part, bounds, {", ".join(names)}):
-    work(bounds[part], bounds[part + 1], {", ".join(given)})
+def part(part, bounds, loop, {", ".join(names)}):
+    call(loop, (bounds[part], bounds[part + 1], {", ".join(given)}))
 
-def {name}(team, hands, bounds, {", ".join(names)}):
-    share(team, hands, bounds.size - 1, part, (bounds, {", ".join(names)}))
+def shared(team, hands, bounds, loop, {", ".join(names)}):
+    share(team, hands, bounds.size - 1, part, (bounds, loop, {", ".join(names)}))
 """
-    space: dict[str, Any] = {"work": loop.dispatcher, "share": share}
+    space: dict[str, Any] = {"call": call, "share": share, "__name__": __name__}
     exec(compile(text, "shared", "exec"), space)
     space["part"] = helper(space["part"])
-    return Loop(space[name]).compiled("int64*", "int64", "int64*", *arguments)
+    return Loop(space["shared"]).compiled("int64*", "int64", "int64*", "int64", *arguments)
 
 
 _HELP = "int64*", "int64", "int64"
@@ -239,6 +234,11 @@ class Team:
         self._started.clear()
         self._gates = [SimpleQueue() for _ in self._gates]
         self._asleep |= set(range(len(self._gates)))
+
+    def shares(self, loop: Loop, arguments: Sequence[str], bounds: Array) -> Callable[..., None]:
+        """A function that runs a loop for all rows; see `graphrt_numba.sharing.by_rows`."""
+        address = loop.address("int64", "int64", *(t.replace("**", "*") for t in arguments))
+        return self.calls(_sharing(tuple(arguments)), len(bounds) - 2, bounds, address)
 
     def calls(self, run: Callable[..., None], hands: int, *first: Any) -> Callable[..., None]:
         """A function that calls ``run(numbers, hands, *first, ...)`` when so many threads are awake, or about to be."""

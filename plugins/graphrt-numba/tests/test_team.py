@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 from graphrt_numba.compiler import helper, loop
-from graphrt_numba.team import TEAM, Team, share, shared
+from graphrt_numba.team import TEAM, Team, share
 
 
 @helper
@@ -71,7 +71,7 @@ def test_several_callers_at_a_time(run):
 
 
 def test_a_part_has_a_row_of_its_own():
-    call = TEAM.calls(shared(sums, ("float32*", "float32**")), 1, np.array([0, 10, 40, 100]))
+    call = TEAM.shares(sums, ["float32*", "float32**"], np.array([0, 10, 40, 100]))
     x, totals = np.ones(100, np.float32), np.zeros((3, 5), np.float32)
     call(x, totals)
     assert totals[:, 0].tolist() == [10, 30, 60] and not totals[:, 1:].any()
