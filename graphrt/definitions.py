@@ -342,12 +342,15 @@ class KernelSite:
             shapes; a tuple of types for a variadic input; None where absent.
         attributes: the op's attributes, defaults filled in.
         outputs: the types of the op's outputs, as far as known; None for one that the node does not want.
+        largest: how many bytes the largest array of the plan has, as far as known: where that is little, nothing is
+            worth a long start.
     """
 
     node: Node
     inputs: Mapping[str, Any]
     attributes: Mapping[str, Any]
     outputs: tuple[ValueType | None, ...]
+    largest: int = 0
 
     def is_float(self, *names: str) -> bool:
         """Whether these inputs are all there, float32 or all float64, with every dimension known."""

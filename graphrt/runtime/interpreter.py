@@ -248,7 +248,7 @@ def execute(
     Raises:
         ExecutionError: an op failed.
     """
-    arena = context.memory.take(plan.nbytes) if plan.nbytes else None
+    arena = context.memory.take(plan.nbytes) if plan.buffers else None
     slots = (plan.slots if arena is None else arena.slots(plan, plan.slots, plan.buffers)).copy()
     slots[CONTEXT_SLOT] = context
     for name, slot in plan.feeds.items():

@@ -18,7 +18,7 @@ from graphrt.passes.simplify import simplified
 from graphrt.registry import Registry
 from graphrt.runtime.fusion import Group, fuse
 from graphrt.runtime.interpreter import ABSENT, CONTEXT_SLOT, FILLED, MANY, Plan, Preparation, RunContext, Step
-from graphrt.runtime.memory import Buffer, Tenant
+from graphrt.runtime.memory import Buffer, Tenant, nbytes_of
 from graphrt.runtime.storage import Reuse, Storage, Work, assign_storage
 from graphrt.runtime.threads import planned_sharing
 from graphrt.types import UNKNOWN, TensorType, ValueType, numpy_dtype
@@ -78,6 +78,8 @@ class _Planner:
         self.slots: list[Any] = [None, None]
         self.slot_of: dict[str, int] = {}
         self.scratch: list[Buffer] = []
+        arrays = (t for t in known.types.values() if isinstance(t, TensorType) and t.is_static and t.dtype)
+        self.largest = max(map(nbytes_of, arrays), default=0)
 
     def slot(self, name: str) -> int:
         """The slot of a value, made on first use; a folded constant is put in place."""
@@ -228,7 +230,7 @@ class _Planner:
         bound = found.bind(types, node.attributes.get("segments"))
         absent = ("",) * (len(found.outputs) - len(node.outputs))
         outputs = tuple(self.known.types.get(o, UNKNOWN) if o else None for o in node.outputs + absent)
-        site = KernelSite(node, bound, {**found.defaults(), **attributes}, outputs)
+        site = KernelSite(node, bound, {**found.defaults(), **attributes}, outputs, self.largest)
         for kernel in candidates:
             made = kernel.make(site)
             if made is not None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from graphrt.definitions import OPTIMIZER_DOMAIN, Into
 from graphrt.plugin import Array, KernelSite, kernel
-from graphrt_numba.sharing import PRIORITY, bounds_of, by_rows, is_large
+from graphrt_numba.sharing import PRIORITY, bounds_of, by_rows, is_worth
 
 SPEED = 0.1
 """Nanoseconds that one number of one array takes, about."""
@@ -85,7 +85,7 @@ def adamw(site: KernelSite) -> Into | None:
 
 def _serves(site: KernelSite, state: tuple[str, ...]) -> bool:
     """Whether the weights are large, and the state and its outputs are there."""
-    return is_large(site.inputs["w"]) and site.is_float("w", "g", *state) and None not in site.outputs[: 1 + len(state)]
+    return is_worth(site, site.inputs["w"]) and site.is_float("w", "g", *state) and None not in site.outputs[: 1 + len(state)]
 
 
 def _run(site: KernelSite, loop: Any, numbers: int, arrays: int) -> Callable[..., None]:

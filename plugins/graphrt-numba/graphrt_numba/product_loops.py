@@ -213,40 +213,57 @@ def _last_rows(
 
 @loop
 def products(
-    team: Array, hands: int, parts: Array, product: int, a: Array, b: Array, c: Array, bias: Array
+    team: Array, hands: int, parts: Array, product: int, a: Array, b: Array, c: Array, bias: Array, sums: Array
 ) -> None:  # fmt: skip
     """c = a b and the bias, if there is one, for the matrices in the last two axes of arrays of four.
 
     The columns of c, or its rows, lie side by side. A part is a row of ``parts``: the first matrix of the stack and the
-    one after the last, the first row and the one after the last, the same of columns. The bias is added to each row.
+    one after the last, the same of rows, columns and terms of the sums; parts with later terms than the first fill a
+    row of ``sums`` each, which are added to c. The bias is added to each row.
     """
-    share(team, hands, len(parts), _products, (parts, product, a, b, c, bias))
+    share(team, hands, len(parts), _products, (parts, product, a, b, c, bias, sums))
+    if sums.shape[1]:
+        share(team, hands, len(parts), _add_sums, (len(parts), c, sums))
 
 
 @helper
-def _products(part: int, parts: Array, product: int, a: Array, b: Array, c: Array, bias: Array) -> None:
-    begin, end, top, bottom, left, right = parts[part]
-    inner, depth, rows, columns = a.shape[1], a.shape[3], bottom - top, right - left
+def _products(part: int, parts: Array, product: int, a: Array, b: Array, c: Array, bias: Array, sums: Array) -> None:
+    begin, end, top, bottom, left, right, first, last = parts[part]
+    inner, rows, columns, depth = a.shape[1], bottom - top, right - left, last - first
     a_outer, a_inner, a_row, a_column = _steps(a)
     b_outer, b_inner, b_row, b_column = _steps(b)
     c_outer, c_inner, c_row, c_column = _steps(c)
     for s in range(begin, end):
-        of_a = s // inner * a_outer + s % inner * a_inner + top * a_row
-        of_b = s // inner * b_outer + s % inner * b_inner + left * b_column
+        of_a = s // inner * a_outer + s % inner * a_inner + top * a_row + first * a_column
+        of_b = s // inner * b_outer + s % inner * b_inner + left * b_column + first * b_row
         of_c = s // inner * c_outer + s % inner * c_inner + top * c_row + left * c_column
-        if c_column != 1 and c_row == 1:  # the transpose of the product of the transposes
+        x, y = (a, of_a, a_row, a_column), (b, of_b, b_row, b_column)
+        if first > 0:
+            multiply(product, rows, columns, depth, *x, *y, sums[part - 1], 0, columns, 0)
+        elif c_column != 1 and c_row == 1:  # the transpose of the product of the transposes
             x, y = (b, of_b, b_column, b_row), (a, of_a, a_column, a_row)
             multiply(product, columns, rows, depth, *x, *y, c, of_c, c_column, 0)
         elif not bias.size:
-            x, y = (a, of_a, a_row, a_column), (b, of_b, b_row, b_column)
             multiply(product, rows, columns, depth, *x, *y, c, of_c, c_row, 0)
         else:
             for i in range(0, rows, ROWS):
                 high, to = min(ROWS, rows - i), of_c + i * c_row
                 for line in range(high):
                     copy(c, to + line * c_row, bias, left, columns)
-                x, y = (a, of_a + i * a_row, a_row, a_column), (b, of_b, b_row, b_column)
+                x = (a, of_a + i * a_row, a_row, a_column)
                 multiply(product, high, columns, depth, *x, *y, c, to, c_row, 1)
+
+
+@helper
+def _add_sums(part: int, parts: int, c: Array, sums: Array) -> None:
+    """Adds a part of the sums to the product, which lies without gaps."""
+    size = sums.shape[1]
+    first, last = size * part // parts, size * (part + 1) // parts
+    total = numbers_at(address(c, first))
+    for i in range(len(sums)):
+        more = sums[i, first:last]
+        for k in range(last - first):
+            total[k] += more[k]
 
 
 @inline

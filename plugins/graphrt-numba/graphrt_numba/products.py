@@ -23,7 +23,9 @@ SMALLEST = 1 << 12
 """Multiplications of a product, at least."""
 TALL, WIDE = 8, 32
 """Parts of a product begin at multiples of so many rows and columns."""
-NONE = np.empty(0, np.float32)
+LARGEST, DEEP = 1 << 14, 128
+"""Numbers of a product of which the parts are summed up, at most; terms of a sum in each of them, at least."""
+NONE, NOTHING = np.empty(0, np.float32), np.empty((0, 0), np.float32)
 
 
 def _cuts(length: int, count: int, step: int) -> list[tuple[int, int]]:
@@ -34,34 +36,69 @@ def _cuts(length: int, count: int, step: int) -> list[tuple[int, int]]:
     return list(pairwise(at))
 
 
-def _parts(stack: int, rows: int, columns: int, depth: int) -> Array:
-    """A stack of products in parts [parts, 6]: first and last matrix, row and column.
+def _parts(stack: int, rows: int, columns: int, depth: int, along: str) -> Array:
+    """A stack of products in parts [parts, 8]: the first and last matrix, row, column, and term of the sums.
 
-    Divides the stack first, and columns rather than rows: a part that has all rows uses what it packs most often.
+    A product is divided along the first axis of the matrix of weights that it reads or makes: in all products with it,
+    and when it is updated, a thread then has the same part of it in its cache.
+
+    Args:
+        stack, rows, columns, depth: how many of each.
+        along: where that axis is: ``"depth"``, ``"columns"`` or ``"rows"``.
     """
     count = threads_for(stack * rows * columns * depth * SPEED, LEAST)
     of_stack = min(stack, count)
-    across = max(1, min(count // of_stack, columns // (2 * WIDE)))
-    down = count // (of_stack * across)
-    grid = product(_cuts(stack, of_stack, 1), _cuts(rows, down, TALL), _cuts(columns, across, WIDE))
-    return np.array([(*of_stack, *of_rows, *of_columns) for of_stack, of_rows, of_columns in grid])
+    each = count // of_stack
+    if along == "depth" and (of_stack > 1 or rows * columns > LARGEST or depth < each * DEEP):
+        along = "columns"
+    if along == "columns":
+        across = max(1, min(each, columns // (2 * WIDE)))
+        shares = each // across, across, 1
+    else:
+        shares = (each, 1, 1) if along == "rows" else (1, 1, each)
+    cuts = zip((rows, columns, depth), shares, (TALL, WIDE, TALL), strict=True)
+    grid = product(_cuts(stack, of_stack, 1), *(_cuts(*cut) for cut in cuts))
+    return np.array([sum(part, ()) for part in grid])
 
 
-def _product(stack: int, rows: int, columns: int, depth: int) -> Callable[[Array, Array, Array, Array], None] | None:
-    """What writes a b and a bias (or nothing) into c, which has its columns or its rows side by side.
+class _Product:
+    """What writes a b and a bias into c, which has its columns or its rows side by side.
 
-    Operands are matrices or stacks of as many; None where the loops would not pay.
+    Attributes:
+        scratch: the array it needs, as `KernelSite.into` takes it.
     """
-    work = stack * rows * columns * depth
-    if min(rows, columns) < FEWEST or work < SMALLEST:
-        return None
-    from graphrt_numba import product_loops
-    from graphrt_numba.team import TEAM
 
-    parts = _parts(stack, rows, columns, depth)
-    loop = product_loops.products.compiled("int64*", "int64", "int64**", "int64", *["float32[4]"] * 3, "float32*")
-    run = TEAM.calls(loop, len(parts) - 1, parts, product_loops.product())
-    return lambda a, b, c, bias: run(_of_four(a), _of_four(b), _of_four(c), bias)
+    def __init__(self, stack: int, rows: int, columns: int, depth: int, along: str):
+        from graphrt_numba import product_loops
+        from graphrt_numba.team import TEAM
+
+        parts = _parts(stack, rows, columns, depth, along)
+        sums = int(np.count_nonzero(parts[:, 6]))
+        self.scratch = [((sums, rows * columns), "float32")] if sums else []
+        kinds = "int64*", "int64", "int64**", "int64", *["float32[4]"] * 3, "float32*", "float32**"
+        loop = product_loops.products.compiled(*kinds)
+        self._run = TEAM.calls(loop, len(parts) - 1, parts, product_loops.product())
+
+    def __call__(self, a: Array, b: Array, c: Array, bias: Array, sums: Array = NOTHING) -> None:
+        """Operands are matrices or stacks of as many; ``bias`` is empty if there is none."""
+        self._run(_of_four(a), _of_four(b), _of_four(c), bias, sums)
+
+
+def _product(stack: int, rows: int, columns: int, depth: int, along: str) -> _Product | None:
+    """None where the loops would not pay."""
+    work = stack * rows * columns * depth
+    return None if min(rows, columns) < FEWEST or work < SMALLEST else _Product(stack, rows, columns, depth, along)
+
+
+def _into(
+    site: KernelSite, sizes: tuple[int, int, int, int], along: str, matrices: Callable[..., tuple[Array, Array, Array]]
+) -> Into | None:
+    """A product of what ``matrices`` makes of a node's inputs and output: operands and result."""
+    run = _product(*sizes, along)
+    if run is None:
+        return None
+    count = len(site.inputs) + 1
+    return site.into(lambda *arrays: run(*matrices(*arrays[:count]), NONE, *arrays[count:]), scratch=run.scratch)
 
 
 def _of_four(x: Array) -> Array:
@@ -96,17 +133,17 @@ def gemm(site: KernelSite) -> Into | None:
     transpose_a, transpose_b = a["transA"], a["transB"]
     rows, depth = site.shape("a")[::-1] if transpose_a else site.shape("a")
     columns = site.shape("b")[0 if transpose_b else 1]
-    run = _product(1, rows, columns, depth)
+    run = _product(1, rows, columns, depth, "columns" if transpose_b else "depth")
     if run is None:
         return None
-    along = bias is not None and site.shape("c") in ((columns,), (1, columns))
+    is_row = bias is not None and site.shape("c") in ((columns,), (1, columns))
 
-    def fill(a: Array, b: Array, c: Array, y: Array) -> None:
-        run(a.T if transpose_a else a, b.T if transpose_b else b, y, c.ravel() if along else NONE)
-        if c is not None and not along:
+    def fill(a: Array, b: Array, c: Array, y: Array, *sums: Array) -> None:
+        run(a.T if transpose_a else a, b.T if transpose_b else b, y, c.ravel() if is_row else NONE, *sums)
+        if c is not None and not is_row:
             np.add(y, c, y)
 
-    return site.into(fill)
+    return site.into(fill, scratch=run.scratch)
 
 
 @kernel("Gemm.vjp[a]", name="numba_gemm_left_cotangent", priority=PRIORITY)
@@ -116,14 +153,11 @@ def gemm_left_cotangent(site: KernelSite) -> Into | None:
         return None
     transpose_a, transpose_b = site.attributes["transA"], site.attributes["transB"]
     rows, depth = site.shape("ct")
-    run = _product(1, rows, math.prod(site.shape("b")) // max(depth, 1), depth)
-    if run is None:
-        return None
-
-    def fill(ct: Array, b: Array, y: Array) -> None:
-        run(ct, b if transpose_b else b.T, y.T if transpose_a else y, NONE)
-
-    return site.into(fill)
+    sizes = 1, rows, math.prod(site.shape("b")) // max(depth, 1), depth
+    along = "depth" if transpose_b and not transpose_a else "columns"
+    return _into(
+        site, sizes, along, lambda ct, b, y: (ct, b if transpose_b else b.T, y.T if transpose_a else y)
+    )  # fmt: skip
 
 
 @kernel("Gemm.vjp[b]", name="numba_gemm_right_cotangent", priority=PRIORITY)
@@ -133,82 +167,76 @@ def gemm_right_cotangent(site: KernelSite) -> Into | None:
         return None
     transpose_a, transpose_b = site.attributes["transA"], site.attributes["transB"]
     depth, columns = site.shape("ct")
-    run = _product(1, math.prod(site.shape("a")) // max(depth, 1), columns, depth)
-    if run is None:
-        return None
-
-    def fill(ct: Array, a: Array, y: Array) -> None:
-        run(a if transpose_a else a.T, ct, y.T if transpose_b else y, NONE)
-
-    return site.into(fill)
+    sizes = 1, math.prod(site.shape("a")) // max(depth, 1), columns, depth
+    along = "columns" if transpose_b else "rows"
+    return _into(
+        site, sizes, along, lambda ct, a, y: (a if transpose_a else a.T, ct, y.T if transpose_b else y)
+    )  # fmt: skip
 
 
 # ---- MatMul ------------------------------------------------------------------------------------------------
 
 
-def _stacked(a: Shape, b: Shape) -> bool | None:
+def _stacked(site: KernelSite, a: str, b: str) -> bool | None:
     """Whether b is a stack as a is (not: one matrix, for all of a); None for other operands."""
-    if len(a) >= 2 and len(b) == 2:
+    of_a, of_b = site.shape(a), site.shape(b)
+    if len(of_a) >= 2 and len(of_b) == 2:
         return False
-    return True if min(len(a), len(b)) >= 2 and a[:-2] == b[:-2] else None
+    return True if min(len(of_a), len(of_b)) >= 2 and of_a[:-2] == of_b[:-2] else None
 
 
 @kernel("MatMul", name="numba_matmul", priority=PRIORITY)
 def matmul(site: KernelSite) -> Into | None:
     """``a @ b``; for a matrix b all rows of a in one product."""
-    if not _is_plain(site, "a", "b"):
-        return None
-    stacked = _stacked(site.shape("a"), site.shape("b"))
+    stacked = _stacked(site, "a", "b") if _is_plain(site, "a", "b") else None
     if stacked is None:
         return None
     (*stack, rows, depth), columns = site.shape("a"), site.shape("b")[-1]
+    count = math.prod(stack)
     if stacked:
-        run = _product(math.prod(stack), rows, columns, depth)
-        return None if run is None else site.into(lambda a, b, y: run(_three(a), _three(b), _three(y), NONE))
-    run, all_rows = _product(1, math.prod(stack) * rows, columns, depth), math.prod(stack) * rows
-    if run is None:
-        return None
-    return site.into(lambda a, b, y: run(a.reshape(all_rows, depth), b, y.reshape(all_rows, columns), NONE))
+        return _into(site, (count, rows, columns, depth), "columns", lambda a, b, y: (_three(a), _three(b), _three(y)))
+    return _into(
+        site, (1, count * rows, columns, depth), "depth",
+        lambda a, b, y: (a.reshape(-1, depth), b, y.reshape(-1, columns)),
+    )  # fmt: skip
 
 
 @kernel("MatMul.vjp[a]", name="numba_matmul_left_cotangent", priority=PRIORITY)
 def matmul_left_cotangent(site: KernelSite) -> Into | None:
     """``ct @ b.T``."""
-    if not _is_plain(site, "ct", "a_like", "b"):
-        return None
-    stacked = _stacked(site.shape("a_like"), site.shape("b"))
+    stacked = _stacked(site, "a_like", "b") if _is_plain(site, "ct", "a_like", "b") else None
     if stacked is None:
         return None
     (*stack, rows, columns), depth = site.shape("a_like"), site.shape("b")[-1]
+    count = math.prod(stack)
     if stacked:
-        run = _product(math.prod(stack), rows, columns, depth)
-        if run is None:
-            return None
-        return site.into(lambda ct, a_like, b, y: run(_three(ct), _turned(_three(b)), _three(y), NONE))
-    run, all_rows = _product(1, math.prod(stack) * rows, columns, depth), math.prod(stack) * rows
-    if run is None:
-        return None
-    return site.into(lambda ct, a_like, b, y: run(ct.reshape(all_rows, depth), b.T, y.reshape(all_rows, columns), NONE))
+        return _into(
+            site, (count, rows, columns, depth), "columns",
+            lambda ct, a_like, b, y: (_three(ct), _turned(_three(b)), _three(y)),
+        )  # fmt: skip
+    return _into(
+        site, (1, count * rows, columns, depth), "columns",
+        lambda ct, a_like, b, y: (ct.reshape(-1, depth), b.T, y.reshape(-1, columns)),
+    )  # fmt: skip
 
 
 @kernel("MatMul.vjp[b]", name="numba_matmul_right_cotangent", priority=PRIORITY)
 def matmul_right_cotangent(site: KernelSite) -> Into | None:
     """``a.T @ ct``; for a matrix b over all rows at once."""
-    if not _is_plain(site, "ct", "a", "b_like"):
-        return None
-    stacked = _stacked(site.shape("a"), site.shape("b_like"))
+    stacked = _stacked(site, "a", "b_like") if _is_plain(site, "ct", "a", "b_like") else None
     if stacked is None:
         return None
     (*stack, depth, rows), columns = site.shape("a"), site.shape("b_like")[-1]
+    count = math.prod(stack)
     if stacked:
-        run = _product(math.prod(stack), rows, columns, depth)
-        if run is None:
-            return None
-        return site.into(lambda ct, a, b_like, y: run(_turned(_three(a)), _three(ct), _three(y), NONE))
-    run = _product(1, rows, columns, math.prod(stack) * depth)
-    if run is None:
-        return None
-    return site.into(lambda ct, a, b_like, y: run(a.reshape(-1, rows).T, ct.reshape(-1, columns), y, NONE))
+        return _into(
+            site, (count, rows, columns, depth), "columns",
+            lambda ct, a, b_like, y: (_turned(_three(a)), _three(ct), _three(y)),
+        )  # fmt: skip
+    return _into(
+        site, (1, rows, columns, count * depth), "rows",
+        lambda ct, a, b_like, y: (a.reshape(-1, rows).T, ct.reshape(-1, columns), y),
+    )  # fmt: skip
 
 
 KERNELS = (

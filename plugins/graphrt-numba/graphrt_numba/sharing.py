@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphrt.plugin import TensorType
+from graphrt.plugin import KernelSite, TensorType
 from graphrt.runtime import fusion
 from graphrt.runtime.memory import nbytes_of
 from graphrt.runtime.threads import threads_for
@@ -25,6 +25,16 @@ LEAST = 10_000
 def is_large(t: Any) -> bool:
     """Whether an array is float32, of known shape, and so large that chains of its like are made one node."""
     return isinstance(t, TensorType) and t.is_static and t.dtype == "float32" and nbytes_of(t) >= fusion.LEAST
+
+
+def is_worth(site: KernelSite, t: Any) -> bool:
+    """Whether an array is float32, of known shape, and it or another one of the plan so large that numba is used.
+
+    For what takes NumPy many calls, however small it is.
+    """
+    if not isinstance(t, TensorType) or not t.is_static or t.dtype != "float32":
+        return False
+    return max(nbytes_of(t), site.largest) >= fusion.LEAST
 
 
 def bounds_of(rows: int, nanoseconds: float) -> Any:

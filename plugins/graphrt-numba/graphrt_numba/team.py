@@ -273,7 +273,10 @@ class Team:
         while True:
             help_(self.numbers, me, PATIENCE)
             self._asleep.add(me)
-            gate.get()
+            if self.numbers[_OPEN] and me in self._asleep:  # this began before anyone could know
+                self._asleep.discard(me)
+            else:
+                gate.get()
 
 
 TEAM = Team()

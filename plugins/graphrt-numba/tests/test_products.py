@@ -77,16 +77,18 @@ def test_rows_and_columns_do_not_depend_on_what_else_is_asked_for(multiply):
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
-@pytest.mark.parametrize("shape", [(1, 40, 300, 20), (1, 300, 40, 20), (6, 40, 50, 20), (3, 90, 90, 7), (1, 9, 5, 90)])
-def test_parts_are_all_of_it_once(monkeypatch, threads, shape):
+@pytest.mark.parametrize("along", ["rows", "columns", "depth"])
+@pytest.mark.parametrize("shape", [(1, 40, 300, 20), (1, 300, 40, 900), (6, 40, 50, 20), (3, 90, 90, 7), (1, 9, 5, 90)])
+def test_parts_are_all_of_it_once(monkeypatch, threads, along, shape):
     monkeypatch.setattr(products, "threads_for", lambda nanoseconds, least: threads)
-    stack, rows, columns, _ = shape
-    seen = np.zeros((stack, rows, columns), int)
-    parts = products._parts(*shape)
-    for s, t, top, bottom, left, right in parts:
-        assert s < t and top < bottom and left < right
-        seen[s:t, top:bottom, left:right] += 1
+    seen = np.zeros(shape, np.int8)
+    parts = products._parts(*shape, along)
+    for part in parts:
+        ranges = tuple(slice(*ends) for ends in zip(part[::2], part[1::2], strict=True))
+        assert seen[ranges].size
+        seen[ranges] += 1
     assert (seen == 1).all() and len(parts) <= threads
+    assert (not parts[0, 6] and all(parts[1:, 6] > 0)) or not any(parts[:, 6])
 
 
 def examples(op_type):
@@ -100,10 +102,13 @@ def examples(op_type):
         for a, b in ((0, 0), (0, 1), (1, 0), (1, 1)):
             shapes = (40, 33) if a else (33, 40), (70, 40) if b else (40, 70)
             yield Example((*(array(*s) for s in shapes), array(33, 70)), {"transA": a, "transB": b})
+            shapes = (900, 33) if a else (33, 900), (70, 900) if b else (900, 70)  # sums in parts
+            yield Example((*(array(*s) for s in shapes), array(33, 70)), {"transA": a, "transB": b})
     else:
         for stack in ((), (3,), (2, 3), (2, 1, 2, 2)):
             yield Example((array(*stack, 33, 40), array(*stack, 40, 70)), {})
             yield Example((array(*stack, 9, 40), array(40, 70)), {})
+            yield Example((array(*stack, 9, 700), array(700, 70)), {})
 
 
 @pytest.mark.parametrize("kernel", products.KERNELS, ids=lambda k: k.name)
@@ -113,11 +118,12 @@ def test_does_what_the_op_does(monkeypatch, kernel, threads):
     assert check_kernel(kernel, examples(kernel.op_type.partition(".")[0])) > 3
 
 
+@pytest.mark.parametrize("depth", [40, 700])
 @pytest.mark.parametrize("bias", [None, (), (70,), (1, 70), (300, 70), (300, 1)])
-def test_bias_of_any_shape(bias):
+def test_bias_of_any_shape(bias, depth):
     rng = np.random.default_rng(3)
     b = gr.GraphBuilder()
-    arrays = {"x": rng.normal(size=(300, 40)), "w": rng.normal(size=(40, 70))}
+    arrays = {"x": rng.normal(size=(300, depth)), "w": rng.normal(size=(depth, 70))}
     if bias is not None:
         arrays["b"] = rng.normal(size=bias)
     arrays = {n: np.asarray(a, np.float32) for n, a in arrays.items()}
