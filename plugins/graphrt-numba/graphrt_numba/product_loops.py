@@ -30,7 +30,7 @@ Array = Any
 
 WIDTH = LANES * VECTORS
 """Columns of a tile."""
-DEPTH, ROWS, COLUMNS = 256, 32 * HEIGHT, 256
+DEPTH, ROWS, COLUMNS = 512, 32 * HEIGHT, 128
 """Columns of a block of A, which are the rows of one of B; rows of a block of A; columns of a block of B."""
 LEFT, RIGHT, EDGE = ROWS * DEPTH // LOCAL + 1, COLUMNS * DEPTH // LOCAL, HEIGHT * LANES // LOCAL + 1
 """The memory for a block of A, for one of B, and for a tile, as `local` counts it."""
@@ -69,7 +69,7 @@ def _multiply(
     """`multiply`, of matrices at addresses."""
     a, b, c = numbers_at(a_address), numbers_at(b_address), numbers_at(c_address)
     left, right, edge = local(c, LEFT), local(c, RIGHT), local(c, EDGE)
-    step = max(b_row, b_column)
+    step, long, all_lines = (b_row, COLUMNS, DEPTH) if b_column == 1 else (b_column, DEPTH, COLUMNS)
     for k in range(0, depth, DEPTH):
         deep, more = min(DEPTH, depth - k), add + k
         for i in range(0, rows, ROWS):
@@ -86,12 +86,12 @@ def _multiply(
                     pack_right(b, of_b, b_row, b_column, deep, count, right)
                     panels, from_, between, wide = right, 0, WIDTH, deep * WIDTH
                     if j + count < columns:
-                        following, lines = of_b + COLUMNS * b_column, DEPTH
+                        following, lines = of_b + COLUMNS * b_column, all_lines
                     elif k + DEPTH < depth:
-                        following, lines = (k + DEPTH) * b_row, DEPTH
+                        following, lines = (k + DEPTH) * b_row, all_lines
                 across(
                     high, count, deep, rows_of, first, row, column, tall, panels, from_, between, wide,
-                    c, of_c, c_row, more, edge, b, following, step, lines,
+                    c, of_c, c_row, more, edge, b, following, step, lines, long,
                 )  # fmt: skip
 
 
@@ -143,11 +143,11 @@ def pack_right(b: Array, at: int, row: int, column: int, depth: int, columns: in
 def across(
     rows: int, columns: int, depth: int, a: Array, a_at: int, a_row: int, a_column: int, a_panel: int,
     b: Array, b_at: int, b_row: int, b_panel: int, c: Array, c_at: int, c_row: int, add: int, edge: Array,
-    following: Array, next_at: int, next_row: int, lines: int,
+    following: Array, next_at: int, next_row: int, lines: int, long: int,
 ) -> None:  # fmt: skip
     """A block of C, from panels of A, `HEIGHT` rows each, and panels of B, `WIDTH` columns each.
 
-    Meanwhile brings nearer what is going to be packed: so many ``lines`` of `COLUMNS` numbers.
+    Meanwhile brings nearer what is going to be packed: so many ``lines`` of ``long`` numbers.
     """
     whole, turns, brought = rows // HEIGHT * HEIGHT, -(-columns // WIDTH), 0
     each = -(-lines // max(turns * (whole // HEIGHT), 1))
@@ -157,7 +157,7 @@ def across(
         if count == WIDTH:
             for i in range(0, whole, HEIGHT):
                 for line in range(brought, min(brought + each, lines)):
-                    for x in range(0, COLUMNS, LINE):
+                    for x in range(0, long, LINE):
                         prefetch(following, next_at + line * next_row + x)
                 brought += each
                 of_a = a_at + i // HEIGHT * a_panel

@@ -2,7 +2,7 @@
 
 A job is a compiled function and how often to call it: for part 0, 1, 2, ... Whoever is free takes the next part, the
 caller too, so a job never waits for a thread that is late. A thread that has found nothing to do for `PATIENCE` looks
-goes to sleep in Python and is woken by the next job (which takes 50,000 ns and more, in which the caller has begun
+goes to sleep in Python and is woken for the next job (which takes 50,000 ns and more, in which the caller has begun
 alone). There is one team in a process; if two threads want it at a time, one of them does all its parts itself.
 """
 
@@ -23,7 +23,7 @@ from graphrt_numba.compiler import Loop, arrays, call, helper, intrinsic, loop
 
 Array = Any
 PATIENCE = 50_000
-"""How often a thread looks for work before it goes to sleep; about 300,000 ns."""
+"""How often a thread looks for work before it goes to sleep; about 1,000,000 ns."""
 _BUSY, _OPEN, _JOB, _FUNCTION, _DATA, _PARTS, _HANDS, _NEXT, _INSIDE = 0, 8, 16, 17, 18, 19, 20, 24, 32
 """Where the numbers of a team are: what many write to is on lines of the cache of its own."""
 
@@ -253,15 +253,15 @@ class Team:
 
         def call(*arguments: Any) -> None:
             if asleep:
-                self._wake()
+                self._wake(hands)
             run(numbers, hands, *first, *arguments)
 
         return call
 
-    def _wake(self) -> None:
+    def _wake(self, hands: int) -> None:
         with self._lock:
-            while self._asleep:
-                i = self._asleep.pop()
+            for i in [i for i in self._asleep if i < hands]:
+                self._asleep.discard(i)
                 if i in self._started:
                     self._gates[i].put(None)
                 else:
