@@ -11,7 +11,7 @@ import numpy as np
 from graphrt.definitions import Into
 from graphrt.plugin import Array, KernelSite, kernel
 from graphrt.runtime.threads import threads_for
-from graphrt_numba.sharing import LEAST, PRIORITY
+from graphrt_numba.sharing import LEAST, PRIORITY, is_worth
 
 Shape = tuple[int, ...]
 
@@ -119,7 +119,8 @@ def _turned(x: Array) -> Array:
 
 
 def _is_plain(site: KernelSite, *names: str) -> bool:
-    return site.is_float(*names) and site.inputs[names[0]].dtype == "float32"
+    """Whether these inputs are all float32, in a plan that is worth compiled loops."""
+    return site.is_float(*names) and any(is_worth(site, site.inputs[n]) for n in names)
 
 
 @kernel("Gemm", name="numba_gemm", priority=PRIORITY)

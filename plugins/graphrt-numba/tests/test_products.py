@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import graphrt as gr
 from graphrt.op import Example
+from graphrt.runtime import fusion
 from graphrt.testing import check_kernel
 
 SIZES = st.one_of(st.integers(1, 20), st.sampled_from([31, 32, 33, 48, 63, 100, 257]))
@@ -43,7 +44,8 @@ def laid_out(matrix, order, gap, at):
 
 @settings(max_examples=150, deadline=None)
 @given(
-    rows=SIZES, columns=SIZES, depth=st.one_of(SIZES, st.sampled_from([512, 513, 700])), orders=st.tuples(*[st.sampled_from(["C", "F", "sparse"])] * 2),
+    rows=SIZES, columns=SIZES, depth=st.one_of(SIZES, st.sampled_from([512, 700])),
+    orders=st.tuples(*[st.sampled_from(["C", "F", "sparse"])] * 2),
     gap=st.integers(0, 3), at=st.integers(0, 5), add=st.booleans(), seed=st.integers(0, 99),
 )  # fmt: skip
 def test_product_is_that_of_numpy(multiply, rows, columns, depth, orders, gap, at, add, seed):
@@ -114,13 +116,15 @@ def examples(op_type):
 @pytest.mark.parametrize("kernel", products.KERNELS, ids=lambda k: k.name)
 @pytest.mark.parametrize("threads", [1, 3])
 def test_does_what_the_op_does(monkeypatch, kernel, threads):
+    monkeypatch.setattr(fusion, "LEAST", 1)
     monkeypatch.setattr(products, "threads_for", lambda nanoseconds, least: threads)
     assert check_kernel(kernel, examples(kernel.op_type.partition(".")[0])) > 3
 
 
 @pytest.mark.parametrize("depth", [40, 700])
 @pytest.mark.parametrize("bias", [None, (), (70,), (1, 70), (300, 70), (300, 1)])
-def test_bias_of_any_shape(bias, depth):
+def test_bias_of_any_shape(monkeypatch, bias, depth):
+    monkeypatch.setattr(fusion, "LEAST", 1)
     rng = np.random.default_rng(3)
     b = gr.GraphBuilder()
     arrays = {"x": rng.normal(size=(300, depth)), "w": rng.normal(size=(depth, 70))}
@@ -130,5 +134,6 @@ def test_bias_of_any_shape(bias, depth):
     b.output(b.Gemm(*(b.input(n, "float32", a.shape) for n, a in arrays.items())), "y")
     session = gr.Session(b.build())
     found = session.run(arrays)["y"]
+    assert [step.kernel.name for step in session.last_plan.steps] == ["numba_gemm"]
     expected = arrays["x"].astype(float) @ arrays["w"] + arrays.get("b", np.float32(0))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)

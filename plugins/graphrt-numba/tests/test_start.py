@@ -34,6 +34,21 @@ def test_small_models_do_not_import_numba(tmp_path):
     assert run(8, tmp_path) == ["True", "False"]
 
 
+def test_training_a_small_model_does_not_import_numba(tmp_path):
+    program = """
+import sys, numpy as np, graphrt as gr
+b = gr.GraphBuilder("small")
+x = b.input("x", "float32", ["n", 64])
+x = b.Tanh(b.Gemm(x, b.parameter("w", np.ones((64, 32), "f")), b.parameter("b", np.ones(32, "f"))))
+b.output(b.Gemm(x, b.parameter("v", np.ones((32, 10), "f"))), "y")
+trainer = gr.Trainer(b.build(), "softmax_cross_entropy", gr.optim.SGD(0.1))
+trainer.step({"x": np.ones((32, 64), "f"), "y": np.zeros(32, np.int64)})
+print("numba" in sys.modules)
+"""
+    made = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert made.stdout == "False\n", made.stderr
+
+
 def test_the_second_process_compiles_nothing(tmp_path):
     *_, hits, misses = run(100_000, tmp_path)
     assert hits == "0" and misses != "0"
