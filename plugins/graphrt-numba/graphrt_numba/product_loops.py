@@ -117,25 +117,26 @@ def pack_left(a: Array, at: int, row: int, column: int, rows: int, depth: int, p
 
 @inline
 def pack_right(b: Array, at: int, row: int, column: int, depth: int, columns: int, packed: Array) -> None:
-    """Writes B in panels of `WIDTH` columns, each of them row after row; what the last one lacks are zeros."""
-    whole, done = columns // WIDTH * WIDTH, 0
+    """Writes B in panels of `WIDTH` columns, each of them row after row; what the last vector lacks are zeros."""
+    whole, done = 0, 0
     if column == 1:
-        done = depth
+        whole, done = columns // LANES * LANES, depth
         for k in range(depth):
             for j in range(0, whole, LANES):
                 copy_vector(LANES, b, at + k * row + j, packed, (j // WIDTH * depth + k) * WIDTH + j % WIDTH)
     elif row == 1:
-        done = depth // SQUARE * SQUARE
+        whole, done = columns // SQUARE * SQUARE, depth // SQUARE * SQUARE
         for j in range(0, whole, SQUARE):
             to = j // WIDTH * depth * WIDTH + j % WIDTH
             for k in range(0, done, SQUARE):
                 transpose(SQUARE, b, at + k + j * column, column, packed, to + k * WIDTH, WIDTH)
+    full = -(-columns // LANES) * LANES
     for first in range(0, columns, WIDTH):
-        to, here = first * depth, at + first * column
-        for k in range(done if first < whole else 0, depth):
-            for j in range(min(WIDTH, columns - first)):
+        to, here, end, filled = first * depth, at + first * column, min(WIDTH, full - first), max(whole - first, 0)
+        for k in range(depth):
+            for j in range(min(filled, WIDTH) if k < done else 0, min(end, columns - first)):
                 packed[to + k * WIDTH + j] = b[here + k * row + j * column]
-            for j in range(columns - first, WIDTH):
+            for j in range(columns - first, end):
                 packed[to + k * WIDTH + j] = ZERO
 
 
