@@ -52,7 +52,7 @@ TORCH := torch==2.13.0
 .venv-bench/.ready: $(PROJECTS)
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python $(PIP_QUIET) --editable . $(addprefix --editable ,$(PLUGINS))
-	@for peer in $(TORCH) "onnxruntime onnx onnxscript" jax autograd; do \
+	@for peer in $(TORCH) "onnxruntime onnx onnxscript" onnxsim==0.8.1 jax autograd; do \
 	  .venv-bench/bin/python $(PIP_QUIET) $$peer || echo "bench: without $$peer"; done
 	@touch $@
 

@@ -45,9 +45,12 @@ def thread_count() -> int:
     return min(_blas.most(), _here.limit)
 
 
-def threads_for(nanoseconds: float, least: float = LEAST) -> int:
-    """How many parts pay for work that takes one thread about so long: those after the first want so much at least."""
-    count = int(min(thread_count(), 1 + nanoseconds // least))
+def threads_for(nanoseconds: float, least: float | None = None) -> int:
+    """How many parts pay for work that takes one thread about so long.
+
+    Those after the first want ``least`` nanoseconds each, or `LEAST`.
+    """
+    count = int(min(thread_count(), 1 + nanoseconds // (LEAST if least is None else least)))
     if count > 1:
         _here.shared += nanoseconds
     return count

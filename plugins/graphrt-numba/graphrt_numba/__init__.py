@@ -12,11 +12,13 @@ MODULES = {
     "halving": "MaxPool",
     "convolution": "Conv",
     "lines": "Conv",
+    "patches": "Conv",
     "batch_normalization": "BatchNormalization",
     "elementwise": (
         "graphrt::Fused Abs Clip Div Erf Exp Gelu HardSigmoid HardSwish LeakyRelu Log Max Min Mul Reciprocal Relu "
         "Sigmoid Softplus Sqrt Sum Swish Tanh"
     ),
+    "attention": "Attention",
     "normalization": "LayerNormalization RMSNormalization",
     "softmax": "Softmax LogSoftmax SoftmaxCrossEntropyLoss",
     "recurrent": "LSTM GRU",

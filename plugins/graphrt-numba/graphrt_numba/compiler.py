@@ -29,6 +29,8 @@ arrays: Any = arrayobj
 settings: Any = config
 folders: Any = numba.misc.appdirs
 OPTIONS = {"nogil": True, "error_model": "numpy"}
+ANY_ORDER = {"reassoc", "nsz"}
+"""What `fastmath` allows where sums may be taken in any order."""
 LOCAL = 512
 """How many elements the arrays that `local` makes have."""
 SHORT = 16
@@ -43,6 +45,11 @@ def inline(function: Callable[..., Any]) -> Any:
 def helper(function: Callable[..., Any]) -> Any:
     """Decorator: a function that loops call, and that becomes part of them where the compiler thinks so."""
     return njit(**OPTIONS)(function)
+
+
+def summing(function: Callable[..., Any]) -> Any:
+    """Decorator: as `inline`, for a function whose own sums may be taken in any order, so that vectors take them."""
+    return njit(forceinline=True, fastmath=ANY_ORDER, **OPTIONS)(function)
 
 
 class Loop:
@@ -88,7 +95,7 @@ def loop(function: Callable[..., Any]) -> Loop:
 
 def reduction(function: Callable[..., Any]) -> Loop:
     """Decorator: makes a `Loop` whose own sums may be taken in any order, as vector instructions need it."""
-    return Loop(function, fastmath={"reassoc", "nsz"})
+    return Loop(function, fastmath=ANY_ORDER)
 
 
 def _type(name: str) -> Any:

@@ -85,7 +85,8 @@ def adamw(site: KernelSite) -> Into | None:
 
 def _serves(site: KernelSite, state: tuple[str, ...]) -> bool:
     """Whether the weights are large, and the state and its outputs are there."""
-    return is_worth(site, site.inputs["w"]) and site.is_float("w", "g", *state) and None not in site.outputs[: 1 + len(state)]
+    wanted = None not in site.outputs[: 1 + len(state)]
+    return wanted and is_worth(site, site.inputs["w"]) and site.is_float("w", "g", *state)
 
 
 def _run(site: KernelSite, loop: Any, numbers: int, arrays: int) -> Callable[..., None]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from graphrt_numba.compiler import LOCAL, SHORT, helper, inline, local, loop, move
+from graphrt_numba.compiler import LOCAL, SHORT, helper, inline, local, loop, move, summing
 from graphrt_numba.functions import sigmoid, tanh
 from graphrt_numba.product_loops import multiply
 
@@ -170,7 +170,7 @@ def gru(
 
 def cotangents_room(sequences: int, inputs: int, units: int) -> int:
     """Numbers of scratch memory that `lstm_cotangents` and `gru_cotangents` need."""
-    return 2 * units * min(sequences, MOST) + (COLUMNS + PAD) * (inputs + 5 * units + 1)
+    return 2 * units * min(sequences, MOST) + (COLUMNS + PAD) * (inputs + 5 * units)
 
 
 @loop
@@ -214,10 +214,10 @@ def lstm_cotangents(
             _see(places, start, n, s, x, h, y, seen)
             if column == 0:
                 taken, add = min(block, steps - s) * n, 0 if start == first and s + block >= steps else 1
-                given, before, ones = _seen(seen, block * n, inputs, units)
+                given, before = _seen(seen, block * n, inputs, units)
                 _to_weights(product, 4 * units, inputs, taken, dz, 0, pitch, given, add, w_ct, 0)
                 _to_weights(product, 4 * units, units, taken, dz, 0, pitch, before, add, r_ct, 0)
-                _to_weights(product, 4 * units, 1, taken, dz, 0, pitch, ones, add, sums, 0)
+                _to_biases(4 * units, taken, dz, pitch, add, sums)
         if h_ct.size:
             _unload(ct_state, n, units, h_ct, h_at + start * h_row, h_row)
         if c_ct.size:
@@ -298,7 +298,7 @@ def gru_cotangents(
             _see(places, start, n, s, x, h, y, seen)
             if column == 0:
                 taken, add = min(block, steps - s) * n, 0 if start == first and s + block >= steps else 1
-                given, before, ones = _seen(seen, block * n, inputs, units)
+                given, before = _seen(seen, block * n, inputs, units)
                 _to_weights(product, 3 * units, inputs, taken, dz, 0, pitch, given, add, w_ct, 0)
                 _to_weights(product, 2 * units, units, taken, dz, 0, pitch, before, add, r_ct, 0)
                 if after:
@@ -308,7 +308,7 @@ def gru_cotangents(
                         product, units, units, taken, dz, 2 * units * pitch, pitch, 1, dz, below * pitch, 1, pitch,
                         r_ct, of_g, units, add,
                     )  # fmt: skip
-                _to_weights(product, 4 * units, 1, taken, dz, 0, pitch, ones, add, sums, 0)
+                _to_biases(4 * units, taken, dz, pitch, add, sums)
         if h_ct.size:
             _unload(ct_state, n, units, h_ct, h_at + start * h_row, h_row)
 
@@ -347,9 +347,8 @@ def _block(steps: int, n: int) -> int:
 
 @inline
 def _seen(seen: Array, columns: int, inputs: int, units: int) -> Any:
-    """Where, for each step and sequence of a block, there are the inputs, the states before, and a one."""
-    end = columns * (inputs + units)
-    return seen[: columns * inputs], seen[columns * inputs : end], seen[end : end + columns]
+    """Where, for each step and sequence of a block, there are the inputs and the states before."""
+    return seen[: columns * inputs], seen[columns * inputs : columns * (inputs + units)]
 
 
 @helper
@@ -357,15 +356,13 @@ def _see(places: Array, start: int, n: int, s: int, x: Array, h: Array, y: Array
     """Gathers what a step has seen."""
     _, _, _, inputs, units, steps, x_at, x_step, x_row, y_at, y_step, y_row, h_at, h_row = _unpack(places)
     block = _block(steps, n)
-    given, before, ones = _seen(seen, block * n, inputs, units)
+    given, before = _seen(seen, block * n, inputs, units)
     column = s % block * n
     _copy(x, x_at + s * x_step + start * x_row, x_row, n, inputs, given[column * inputs :])
     if s:
         _copy(y, y_at + (s - 1) * y_step + start * y_row, y_row, n, units, before[column * units :])
     else:
         _copy(h, h_at + start * h_row, h_row, n, units, before[column * units :])
-    for k in range(column, column + n):
-        ones[k] = ONE
 
 
 @helper
@@ -376,6 +373,16 @@ def _to_weights(
     """The cotangents of some weights [rows, columns] from a block of steps; nothing where these are not wanted."""
     if made.size:
         multiply(product, rows, columns, depth, dz, dz_at, pitch, 1, seen, 0, columns, 1, made, made_at, columns, add)
+
+
+@summing
+def _to_biases(rows: int, depth: int, dz: Array, pitch: int, add: int, sums: Array) -> None:
+    """Sums over a block of steps; nothing where these are not wanted."""
+    for i in range(rows if sums.size else 0):
+        total, line = ZERO, dz[i * pitch : i * pitch + depth]
+        for k in range(depth):
+            total += line[k]
+        sums[i] = sums[i] + total if add else total
 
 
 @helper

@@ -24,26 +24,30 @@ SQUARE = 8
 _index, _byte, _real, _int = ir.IntType(64), ir.IntType(8), ir.FloatType(), ir.IntType(32)
 
 
-def _vector(lanes: int) -> Any:
+def vector_type(lanes: int) -> Any:
+    """So many float32 numbers, as one value."""
     return ir.VectorType(_real, lanes)
 
 
-def _written_out(*numbers: Any) -> list[int]:
+def written_out(*numbers: Any) -> list[int]:
+    """Numbers that an intrinsic has to know when it is compiled, from their types."""
     if not all(isinstance(n, types.IntegerLiteral) for n in numbers):
         raise errors.RequireLiteralValue("these numbers have to be written out")
     return [n.literal_value for n in numbers]
 
 
-def _begin(context: Any, builder: Any, kind: Any, array: Any, at: Any) -> Any:
+def element(context: Any, builder: Any, kind: Any, array: Any, at: Any) -> Any:
     """A pointer to an element of an array."""
     return builder.gep(arrays.make_array(kind)(context, builder, array).data, [at])
 
 
-def _load(builder: Any, pointer: Any, lanes: int) -> Any:
-    return builder.load(builder.bitcast(pointer, _vector(lanes).as_pointer()), align=4)
+def load_vector(builder: Any, pointer: Any, lanes: int) -> Any:
+    """The numbers from a pointer on."""
+    return builder.load(builder.bitcast(pointer, vector_type(lanes).as_pointer()), align=4)
 
 
-def _store(builder: Any, value: Any, pointer: Any) -> None:
+def store_vector(builder: Any, value: Any, pointer: Any) -> None:
+    """Writes numbers from a pointer on."""
     builder.store(value, builder.bitcast(pointer, value.type.as_pointer()), align=4)
 
 
@@ -54,9 +58,9 @@ def _fetch(builder: Any, pointer: Any, write: bool) -> None:
     builder.call(function, [builder.bitcast(pointer, _byte.as_pointer()), _int(int(write)), _int(2 + write), _int(1)])
 
 
-def _everywhere(builder: Any, number: Any, lanes: int) -> Any:
+def everywhere(builder: Any, number: Any, lanes: int) -> Any:
     """A vector of equal numbers."""
-    nothing = ir.Constant(_vector(lanes), ir.Undefined)
+    nothing = ir.Constant(vector_type(lanes), ir.Undefined)
     first = ir.Constant(ir.VectorType(_int, lanes), [0] * lanes)
     return builder.shuffle_vector(builder.insert_element(nothing, number, _int(0)), nothing, first)
 
@@ -72,13 +76,13 @@ def tile(
     Height and vectors are written out. A matrix begins at element ``_at`` of its array; ``_row`` and ``_column`` are
     how far its rows and columns are apart (those of B and C lie side by side). The depth is at least 1.
     """
-    rows, count = _written_out(height, vectors)
-    long, lanes, wide = types.int64, LANES, _vector(LANES)
+    rows, count = written_out(height, vectors)
+    long, lanes, wide = types.int64, LANES, vector_type(LANES)
 
     def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         depth, a, a_at, a_row, a_column, b, b_at, b_row, c, c_at, c_row, add = args[2:]
         a_now, b_now, c_now = (
-            _begin(context, builder, kind, array, at)
+            element(context, builder, kind, array, at)
             for kind, array, at in ((sig.args[3], a, a_at), (sig.args[7], b, b_at), (sig.args[10], c, c_at))
         )
         multiply_add = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
@@ -95,7 +99,7 @@ def tile(
         fresh, seen, body, end = (builder.append_basic_block(n) for n in ("fresh", "seen", "body", "end"))
         builder.cbranch(builder.icmp_signed("!=", add, _index(0)), seen, fresh)
         builder.position_at_end(seen)
-        before = [_load(builder, place, lanes) for place in places]
+        before = [load_vector(builder, place, lanes) for place in places]
         builder.branch(body)
         builder.position_at_end(fresh)
         builder.branch(body)
@@ -108,11 +112,11 @@ def tile(
                 total.add_incoming(value, block)
         a_here = builder.gep(a_now, [builder.mul(k, a_column)])
         b_here = builder.gep(b_now, [builder.mul(k, b_row)])
-        right = [_load(builder, builder.gep(b_here, [_index(j * lanes)]), lanes) for j in range(count)]
+        right = [load_vector(builder, builder.gep(b_here, [_index(j * lanes)]), lanes) for j in range(count)]
         made = []
         for r in range(rows):
             left = builder.load(builder.gep(a_here, [builder.mul(a_row, _index(r))]), align=4)
-            left = _everywhere(builder, left, lanes)
+            left = everywhere(builder, left, lanes)
             made += [builder.call(multiply_add, [left, right[j], sums[r * count + j]]) for j in range(count)]
         following = builder.add(k, _index(1))
         k.add_incoming(following, body)
@@ -121,7 +125,7 @@ def tile(
         builder.cbranch(builder.icmp_signed("<", following, depth), body, end)
         builder.position_at_end(end)
         for place, value in zip(places, made, strict=True):
-            _store(builder, value, place)
+            store_vector(builder, value, place)
         return context.get_dummy_value()
 
     return types.void(height, vectors, long, a, long, long, long, b, long, long, c, long, long, long), build
@@ -132,7 +136,7 @@ def address(context: Any, x: Any, at: Any) -> Any:
     """Where an element of an array is in memory; indices may be negative."""
 
     def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.ptrtoint(_begin(context, builder, sig.args[0], *args), _index)
+        return builder.ptrtoint(element(context, builder, sig.args[0], *args), _index)
 
     return types.int64(x, types.int64), build
 
@@ -157,7 +161,7 @@ def prefetch(context: Any, x: Any, at: Any) -> Any:
     """Begins to bring the line of memory with an element of an array, which need not exist, into the cache."""
 
     def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        _fetch(builder, _begin(context, builder, sig.args[0], *args), write=False)
+        _fetch(builder, element(context, builder, sig.args[0], *args), write=False)
         return context.get_dummy_value()
 
     return types.void(x, types.int64), build
@@ -172,16 +176,16 @@ def transpose(
     Every row of y gets `SQUARE` numbers, zeros where x has no rows; where the rows of y are nearer to each other than
     that, a row overwrites the zeros at the end of the one before.
     """
-    (count,) = _written_out(rows)
+    (count,) = written_out(rows)
     long = types.int64
 
     def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         _, x, x_at, x_row, y, y_at, y_row = args
-        source = _begin(context, builder, sig.args[1], x, x_at)
-        target = _begin(context, builder, sig.args[4], y, y_at)
-        zero = ir.Constant(_vector(SQUARE), [0.0] * SQUARE)
+        source = element(context, builder, sig.args[1], x, x_at)
+        target = element(context, builder, sig.args[4], y, y_at)
+        zero = ir.Constant(vector_type(SQUARE), [0.0] * SQUARE)
         lines = [
-            _load(builder, builder.gep(source, [builder.mul(x_row, _index(r))]), SQUARE) if r < count else zero
+            load_vector(builder, builder.gep(source, [builder.mul(x_row, _index(r))]), SQUARE) if r < count else zero
             for r in range(SQUARE)
         ]
         step = 1
@@ -196,7 +200,7 @@ def transpose(
                     turned[r + step] = builder.shuffle_vector(*pair, ir.Constant(ir.VectorType(_int, SQUARE), upper))
             lines, step = turned, step * 2
         for r, line in enumerate(lines):
-            _store(builder, line, builder.gep(target, [builder.mul(y_row, _index(r))]))
+            store_vector(builder, line, builder.gep(target, [builder.mul(y_row, _index(r))]))
         return context.get_dummy_value()
 
     return types.void(rows, x, long, long, y, long, long), build
@@ -205,13 +209,13 @@ def transpose(
 @intrinsic  # type: ignore[untyped-decorator]
 def copy_vector(context: Any, count: Any, x: Any, x_at: Any, y: Any, y_at: Any) -> Any:
     """Copies ``count`` (written out) float32 numbers from element ``x_at`` of x on to y, from element ``y_at`` on."""
-    (lanes,) = _written_out(count)
+    (lanes,) = written_out(count)
     long = types.int64
 
     def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         _, x, x_at, y, y_at = args
-        line = _load(builder, _begin(context, builder, sig.args[1], x, x_at), lanes)
-        _store(builder, line, _begin(context, builder, sig.args[3], y, y_at))
+        line = load_vector(builder, element(context, builder, sig.args[1], x, x_at), lanes)
+        store_vector(builder, line, element(context, builder, sig.args[3], y, y_at))
         return context.get_dummy_value()
 
     return types.void(count, x, long, y, long), build

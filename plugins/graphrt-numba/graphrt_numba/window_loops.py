@@ -15,15 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from graphrt_numba.compiler import Loop, helper, inline, loop
-from graphrt_numba.functions import maximum
+from graphrt_numba.compiler import ANY_ORDER, Loop, helper, inline, loop
 from graphrt_numba.windows import Tap
 
 Array = Any
 Number = Any
 TOGETHER = 8
 """How many sums a loop adds to at a time: as many as there are registers for."""
-ZERO, LOWEST, NAN = np.float32(0), np.float32(-np.inf), np.float32(np.nan)
+ZERO, NAN = np.float32(0), np.float32(np.nan)
 
 
 @inline
@@ -136,10 +135,10 @@ def _loop(name: str, lines: Iterable[str]) -> Loop:
     full = f"{name}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     space = {
         "__name__": __name__, "gather": gather, "scatter": scatter, "widen": widen, "narrow": narrow,
-        "maximum": maximum, "ZERO": ZERO, "LOWEST": LOWEST,
+        "ZERO": ZERO,
     }  # fmt: skip
     exec(compile(f"def {full}{text}", "window", "exec"), space)
-    return Loop(space[full], **({"fastmath": {"reassoc", "nsz"}} if name == "products" else {}))
+    return Loop(space[full], **({"fastmath": ANY_ORDER} if name == "products" else {}))
 
 
 def _slices(taps: tuple[Tap, ...], array: str, letter: str, indent: int) -> list[str]:
@@ -212,24 +211,6 @@ def products(taps: tuple[Tap, ...]) -> Loop:
         lines += [f"    g{t} += v * s{t}[u]" for t in some]
         lines += [f"   t{t} += g{t}" for t in some]
     return _loop("products", [*lines, *(f"  w_ct[c * {len(taps)} + {t}] = t{t}" for t in range(len(taps)))])
-
-
-@cache
-def largest(taps: tuple[Tap, ...]) -> Loop:
-    """y = the largest of what the taps read."""
-    text = "s0[u]"
-    for t in range(1, len(taps)):
-        text = f"maximum({text}, s{t}[u])"
-    return _loop("largest", [
-        f"(first, last, {_LAYOUT}, none, x, y, phases, sums):",
-        " phases[:] = LOWEST",
-        " for plane in range(first, last):",
-        "  " + _GATHER.format(plane="plane"),
-        *_slices(taps, "phases", "s", 2),
-        "  for u in range(out_height * pitch):",
-        f"   sums[u] = {text}",
-        "  narrow(sums, out_height, out_width, pitch, none, ZERO, y, plane * out_height * out_width)",
-    ])  # fmt: skip
 
 
 @loop

@@ -15,8 +15,8 @@ from graphrt.plugin import Array, KernelSite, kernel
 from graphrt.records import dataclass
 from graphrt_numba.sharing import PRIORITY, bounds_of, by_rows, is_large
 
-MOST, SMALLEST = 49, 128
-"""Taps of a window, at most: all of them are written out; numbers of a plane, at least."""
+MOST, SMALLEST, FEWEST = 49, 128, 64
+"""Taps of a window, at most: all of them are written out; numbers of a plane, and outputs of one, at least."""
 SPEED = 0.06
 """Nanoseconds that one tap takes for one number of the output, about."""
 NONE = np.empty(0, np.float32)
@@ -77,14 +77,14 @@ class Planes:
         return bounds_of(rows, outputs * (len(self.taps) + 4) * SPEED)
 
 
-def _planes(site: KernelSite, x: str, kernel_shape: Any) -> Planes | None:
-    """None where the loops do not serve."""
+def _planes(site: KernelSite, x: str, kernel_shape: Any, small: bool = False) -> Planes | None:
+    """None where the loops do not serve, or planes are too small, unless ``small`` ones are served."""
     t, a = site.inputs[x], site.attributes
     if not is_large(t) or len(t.shape) != 4 or not 1 < math.prod(kernel_shape) <= MOST:
         return None
     given = a["strides"], a["dilations"], a["pads"], a["auto_pad"], a.get("ceil_mode", 0)
     win = window(t.shape[2:], kernel_shape, *given)
-    fits = min(win.begin) >= 0 and max(win.strides) <= 4 and math.prod(win.size) >= SMALLEST
+    fits = min(win.begin) >= 0 and max(win.strides) <= 4 and (small or math.prod(win.size) >= SMALLEST)
     return Planes(t.shape[0], t.shape[1], win) if fits else None
 
 
@@ -116,29 +116,62 @@ def _into(
     return site.into(fill, scratch=[((len(bounds) - 1, size), "float32") for size in sizes])
 
 
+def _slid(
+    site: KernelSite, planes: Planes, loop: Any, numbers: tuple[int, ...], chosen: Callable[..., tuple[Any, ...]]
+) -> Into | None:
+    """A loop of `slide_loops` as a kernel; see `_into`."""
+    from graphrt_numba.vectors import LANES
+
+    w, rows = planes.win, planes.images * planes.channels
+    (sh, sw), (down, along) = w.strides, w.dilations
+    lines = (w.out[0] - 1) * sh + (w.kernel[0] - 1) * down + 1
+    read = -(-w.out[1] // LANES) * LANES + (w.kernel[1] - 1) * along // sw + 1
+    phase = max(read, (w.size[1] + w.begin[1] - 1) // sw + 1)
+    distances = np.array(
+        [
+            i * down * sw * phase + j * along % sw * phase + j * along // sw
+            for i in range(w.kernel[0])
+            for j in range(w.kernel[1])
+        ]
+    )
+    arguments = *numbers, *w.size, *w.begin, *w.out, *w.strides, lines, phase
+    bounds = planes.bounds(rows)
+    given = [*site.inputs.values(), *site.outputs]
+    kinds = [*["float32*"] * len(chosen(*given)), "float32**"]
+    run = by_rows(loop, [*["int64"] * len(arguments), "int64*", *kinds], bounds)
+
+    def fill(*arrays: Array) -> None:
+        flat = [NONE if x is None else x.ravel() for x in chosen(*arrays[:-1])]
+        run(*arguments, distances, *flat, arrays[-1])
+
+    return site.into(fill, scratch=[((len(bounds) - 1, lines * sw * phase), "float32")])
+
+
 # ---- depthwise convolution ---------------------------------------------------------------------------------
 
 
-def _depthwise(site: KernelSite, x: str, w: str) -> Planes | None:
+def _depthwise(site: KernelSite, x: str, w: str, small: bool = False) -> Planes | None:
     if not site.is_float(x, w) or len(site.shape(w)) != 4:
         return None
     filters, inside, *kernel_shape = site.shape(w)
     if inside != 1 or filters != site.attributes["group"] or site.shape(x)[1] != filters:
         return None
-    return _planes(site, x, tuple(kernel_shape))
+    return _planes(site, x, tuple(kernel_shape), small)
 
 
 @kernel("Conv", name="numba_depthwise_convolution", priority=PRIORITY)
 def depthwise_convolution(site: KernelSite) -> Into | None:
     """y from x, w and b, with a kernel for each channel."""
-    planes = _depthwise(site, "x", "w")
-    if planes is None or (site.inputs.get("b") is not None and not site.is_float("x", "b")):
+    planes = _depthwise(site, "x", "w", small=True)
+    if (
+        planes is None
+        or math.prod(planes.win.out) < FEWEST
+        or (site.inputs.get("b") is not None and not site.is_float("x", "b"))
+    ):
         return None
-    from graphrt_numba import window_loops as loops
+    from graphrt_numba import slide_loops as loops
 
-    rows, numbers = planes.images * planes.channels, (planes.channels, len(planes.taps))
-    sizes = [planes.phases * planes.size, planes.size]
-    return _into(site, planes, loops.correlation(planes.taps), rows, numbers, NONE, sizes, lambda *arrays: arrays)
+    return _slid(site, planes, loops.sums, (planes.channels,), lambda *arrays: arrays)
 
 
 @kernel("Conv.vjp[x]", name="numba_depthwise_input_cotangent", priority=PRIORITY)
@@ -182,10 +215,9 @@ def max_pool(site: KernelSite) -> Into | None:
     planes = _pooled(site, "x")
     if planes is None or site.outputs[0] is None or site.outputs[1] is not None:
         return None
-    from graphrt_numba import window_loops as loops
+    from graphrt_numba import slide_loops as loops
 
-    rows, sizes = planes.images * planes.channels, [planes.phases * planes.size, planes.size]
-    return _into(site, planes, loops.largest(planes.taps), rows, (), NONE, sizes, lambda x, y, indices: (x, y))
+    return _slid(site, planes, loops.largest, (), lambda x, y, indices: (x, y))
 
 
 @kernel("MaxPool.vjp[x]", name="numba_max_pool_cotangent", priority=PRIORITY)

@@ -17,7 +17,8 @@ from graphrt.testing import check_kernel
 def _all_sizes(monkeypatch, request):
     monkeypatch.setattr(sharing, "threads_for", lambda nanoseconds, least: request.param)
     monkeypatch.setattr(fusion, "LEAST", 1)
-    monkeypatch.setattr(windows, "SMALLEST", 1)
+    for name in ("SMALLEST", "FEWEST"):
+        monkeypatch.setattr(windows, name, 1)
 
 
 def examples(op_type):
@@ -31,6 +32,8 @@ def examples(op_type):
         {"kernel_shape": (4, 4), "auto_pad": "SAME_UPPER", "strides": (2, 3)},
     ):
         yield from _example(op_type, rng, (9, 11), a)
+    for size, step in itertools.product(((5, 40), (6, 16), (9, 35), (8, 8)), (1, 2)):  # whole vectors, and halves
+        yield from _example(op_type, rng, size, {"kernel_shape": (3, 3), "strides": (step,) * 2, "pads": (1,) * 4})
     if "Pool" in op_type:
         yield from _example(op_type, rng, (8, 7), {"kernel_shape": (3, 3), "strides": (2, 2), "ceil_mode": 1})
 

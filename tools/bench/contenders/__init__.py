@@ -23,6 +23,7 @@ MODULES = {
     "jax": "jax_jit",
     "onnxruntime": "ort",
     "onnxruntime-training": "ort_training",
+    "onnxsim": "onnxsim_steps",
     "autograd": "hips",
 }
 """Contender to its module here."""

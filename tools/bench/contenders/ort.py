@@ -52,6 +52,36 @@ def prepare(task: str, folder: Path) -> Callable[[], Any]:
     return lambda: session.run(["logits"], feeds)[0]
 
 
+def step_loop(model: Any, state: dict[str, tuple[str, Any]], fixed: dict[str, Any]) -> Callable[[], float]:
+    """A training step as a function without arguments that returns the loss, the model's output ``loss``.
+
+    Args:
+        model: of one step; what it is fed stays in memory that the runtime allocated.
+        state: input to the output that is its next value, and its first value: two sets, read and written in turn.
+        fixed: the other inputs.
+    """
+    session = ort.InferenceSession(model.SerializeToString(), options(), providers=["CPUExecutionProvider"])
+    sets = [{n: ort.OrtValue.ortvalue_from_numpy(a.copy(), "cpu", 0) for n, (_, a) in state.items()} for _ in range(2)]
+    fed = {n: ort.OrtValue.ortvalue_from_numpy(a, "cpu", 0) for n, a in fixed.items()}
+    bindings = []
+    for given, made in ((sets[0], sets[1]), (sets[1], sets[0])):
+        binding = session.io_binding()
+        for name, value in (fed | given).items():
+            binding.bind_ortvalue_input(name, value)
+        binding.bind_output("loss", "cpu")
+        for name, value in made.items():
+            binding.bind_ortvalue_output(state[name][0], value)
+        bindings.append(binding)
+    turn = [0]
+
+    def run(held: Any = (fed, sets, fixed)) -> float:  # the bindings do not hold what they are bound to
+        binding, turn[0] = bindings[turn[0] % 2], turn[0] + 1
+        session.run_with_iobinding(binding)
+        return float(binding.get_outputs()[0].numpy())
+
+    return run
+
+
 def _plan(path: Path) -> Callable[[], Any]:
     if not path.exists():
         raise Unable("the model was not exported")

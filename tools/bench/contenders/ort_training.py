@@ -17,7 +17,7 @@ from onnxruntime.training.onnxblock._training_graph_utils import build_gradient_
 
 from ..rows import MOMENTUM, ROWS
 from . import Unable
-from .ort import options, set_threads
+from .ort import set_threads, step_loop
 
 __all__ = ["prepare", "set_threads", "version"]
 IR = 9  # the newest file version that it reads
@@ -39,8 +39,9 @@ def prepare(task: str, folder: Path) -> Callable[[], Any]:
     row, model = ROWS[name], onnx.load(str(path))
     trained = [n for n in row.weights() if not n.startswith(("mean", "var"))]
     try:
+        fixed = {n: a for n, a in row.weights().items() if n not in trained}
         made = _step_model(model, trained, row.rate, list(row.batch()["target"].shape))
-        return _runner(made, row.weights(), trained, row.batch())
+        return step_loop(made, _state(row.weights(), trained), fixed | row.batch())
     except Exception as e:
         raise Unable(f"it cannot train this model: {str(e)[:200]}") from e
 
@@ -81,28 +82,6 @@ def _step_model(model: Any, trained: list[str], rate: float, target: list[int]) 
     return model
 
 
-def _runner(model: Any, weights: dict[str, Any], trained: list[str], batch: dict[str, Any]) -> Callable[[], float]:
-    session = ort.InferenceSession(model.SerializeToString(), options(), providers=["CPUExecutionProvider"])
-    sets = []
-    for _ in range(2):
-        arrays = {n: a for k in trained for n, a in ((k, weights[k]), (f"{k}.m", np.zeros_like(weights[k])))}
-        sets.append({n: ort.OrtValue.ortvalue_from_numpy(a.copy(), "cpu", 0) for n, a in arrays.items()})
-    fixed = {n: a for n, a in weights.items() if n not in trained} | batch
-    fed = {n: ort.OrtValue.ortvalue_from_numpy(a, "cpu", 0) for n, a in fixed.items()}
-    bindings = []
-    for given, made in ((sets[0], sets[1]), (sets[1], sets[0])):
-        binding = session.io_binding()
-        for name, value in (fed | given).items():
-            binding.bind_ortvalue_input(name, value)
-        binding.bind_output("loss", "cpu")
-        for name, value in made.items():
-            binding.bind_ortvalue_output(f"{name}.new", value)
-        bindings.append(binding)
-    turn = [0]
-
-    def run(held: Any = (fed, sets, batch, weights)) -> float:  # the bindings do not hold what they are bound to
-        binding, turn[0] = bindings[turn[0] % 2], turn[0] + 1
-        session.run_with_iobinding(binding)
-        return float(binding.get_outputs()[0].numpy())
-
-    return run
+def _state(weights: dict[str, Any], trained: list[str]) -> dict[str, tuple[str, Any]]:
+    arrays = {n: a for k in trained for n, a in ((k, weights[k]), (f"{k}.m", np.zeros_like(weights[k])))}
+    return {n: (f"{n}.new", a) for n, a in arrays.items()}
