@@ -10,7 +10,7 @@ import numpy as np
 from graphrt.definitions import Into
 from graphrt.plugin import Array, KernelSite, kernel
 from graphrt.runtime.kernels.attention import Heads, _heads
-from graphrt_numba.sharing import PRIORITY, bounds_of
+from graphrt_numba.sharing import PRIORITY, bounds_of, is_worth
 
 SPEED = 0.02
 """Nanoseconds that a multiplication of the products takes, about."""
@@ -32,7 +32,7 @@ STEPS = np.zeros(3, np.int64)
 
 def _served(site: KernelSite) -> Heads | None:
     """The sizes of a call that the loops serve: float32, and enough to do."""
-    of = _heads(site, 0) if site.inputs["q"].dtype == "float32" else None
+    of = _heads(site, 0) if is_worth(site, site.inputs["q"]) else None
     if of is None or of.length < FEWEST or of.scale <= 0:
         return None
     return of if of.batch * of.heads * of.group * of.length * of.keys >= SMALLEST else None

@@ -24,7 +24,7 @@ from graphrt.records import dataclass
 from graphrt.runtime.kernels._kept import Kept
 from graphrt.runtime.kernels.convolution import planar
 from graphrt.runtime.threads import threads_for
-from graphrt_numba.sharing import LEAST, PRIORITY
+from graphrt_numba.sharing import LEAST, PRIORITY, is_worth
 
 SPEED, SPREAD_SPEED = 0.014, 0.3
 """Nanoseconds that one of the products takes, about; and a number that is spread."""
@@ -206,7 +206,7 @@ def _cuts(length: int, count: int) -> list[tuple[int, int]]:
 
 def _geometry(site: KernelSite, x: str, w: str) -> tuple[int, int, int, int, Window] | None:
     """Images, channels, filters, groups and the window; None where the loops do not serve."""
-    if not site.is_float(x, w) or site.inputs[x].dtype != "float32" or len(site.shape(x)) not in (3, 4):
+    if not site.is_float(x, w) or not is_worth(site, site.inputs[x]) or len(site.shape(x)) not in (3, 4):
         return None
     (n, channels, *size), (filters, inside, *kernel_shape), a = site.shape(x), site.shape(w), site.attributes
     groups = a["group"]

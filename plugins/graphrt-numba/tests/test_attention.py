@@ -8,6 +8,7 @@ from graphrt_numba import attention, sharing
 
 import graphrt as gr
 from graphrt.op import Example
+from graphrt.runtime import fusion
 from graphrt.testing import check_kernel
 
 
@@ -15,6 +16,7 @@ from graphrt.testing import check_kernel
 def _all_sizes(monkeypatch, request):
     monkeypatch.setattr(sharing, "threads_for", lambda nanoseconds, least: request.param)
     monkeypatch.setattr(attention, "SMALLEST", 1)
+    monkeypatch.setattr(fusion, "LEAST", 1)
 
 
 SIZES = [(2, 4, 2, 5, 7, 3, 2), (1, 2, 2, 300, 200, 4, 5), (2, 2, 2, 70, 700, 8, 8), (1, 3, 1, 33, 40, 40, 20)]

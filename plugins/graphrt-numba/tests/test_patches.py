@@ -7,12 +7,14 @@ import pytest
 from graphrt_numba import patches
 
 from graphrt.op import Example
+from graphrt.runtime import fusion
 from graphrt.testing import check_kernel
 
 
 @pytest.fixture(autouse=True, params=[1, 2], ids=["whole", "in parts"])
 def _all_sizes(monkeypatch, request):
     monkeypatch.setattr(patches, "threads_for", lambda nanoseconds, least: request.param)
+    monkeypatch.setattr(fusion, "LEAST", 1)
     for name in ("FEWEST", "SMALLEST", "SHORTEST"):
         monkeypatch.setattr(patches, name, 1)
     monkeypatch.setattr(patches, "BLOCK", 600)  # several blocks of tiles

@@ -49,6 +49,18 @@ print("numba" in sys.modules)
     assert made.stdout == "False\n", made.stderr
 
 
+def test_a_small_convolution_does_not_import_numba():
+    program = """
+import sys, numpy as np, graphrt as gr
+b = gr.GraphBuilder("small")
+b.output(b.Conv(b.input("x", "float32", [1, 3, 16, 16]), b.parameter("w", np.ones((8, 3, 3, 3), "f"))), "y")
+gr.Session(b.build()).run({"x": np.ones((1, 3, 16, 16), "f")})
+print("numba" in sys.modules)
+"""
+    made = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert made.stdout == "False\n", made.stderr
+
+
 def test_the_second_process_compiles_nothing(tmp_path):
     *_, hits, misses = run(100_000, tmp_path)
     assert hits == "0" and misses != "0"
