@@ -17,7 +17,7 @@ from .process import Process
 RTOL, ATOL = 2e-3, 2e-4
 """How near results must be to their median over the contenders: relative, and absolute relative to the largest."""
 SLOW, FEW = 5.0, 3  # calls of so many seconds get so few turns
-PAUSE = 0.05  # seconds between turns: until the threads of the one before sleep
+PAUSE = 0.15  # seconds between turns: until the threads of the one before sleep, which takes those of OpenBLAS 0.1
 
 
 @dataclass(frozen=True)
