@@ -18,6 +18,8 @@ SPEED = 0.02
 """Nanoseconds that a multiplication takes one thread, about, elementwise work and all."""
 WIDEST = 384
 """Units up to which the recurrent weights stay in the caches; beyond, threads had better share each step's product."""
+TOGETHER = 16
+"""Sequences of a part, at least: with fewer, products have fewer columns than a vector has numbers."""
 NONE = np.empty(0, np.float32)
 
 
@@ -62,7 +64,8 @@ def _walk(
     from graphrt_numba.product_loops import product
 
     work = of.steps * of.batch * of.units * (of.inputs + of.units) * 4 * len(of.backward)
-    bounds = bounds_of(of.batch, work * SPEED)
+    groups = max(1, of.batch // TOGETHER)
+    bounds = bounds_of(groups, work * SPEED) * of.batch // groups
     run = by_rows(getattr(loops, loop), ["int64", "int64*", *["float32*"] * arrays, *["float32**"] * rooms], bounds)
     places = _places(of, int(site.attributes.get("linear_before_reset", 0)))
     return Walk(of, run, len(bounds) - 1, product(), places, getattr(loops, room)(of.batch, of.inputs, of.units))

@@ -15,6 +15,7 @@ from graphrt.testing import check_kernel
 def _all_sizes(monkeypatch, request):
     monkeypatch.setattr(sharing, "threads_for", lambda nanoseconds, least: request.param)
     monkeypatch.setattr(fusion, "LEAST", 1)
+    monkeypatch.setattr(recurrent, "TOGETHER", 1)
 
 
 SIZES = [(5, 4, 3, 2), (3, 1, 2, 5), (9, 70, 3, 20), (2, 150, 1, 3), (40, 9, 5, 7)]
