@@ -7,7 +7,12 @@ import weakref
 
 import numpy as np
 
+from graphrt.definitions import Kernel
+from graphrt.ir.builder import GraphBuilder
+from graphrt.manager import get_registry
+from graphrt.registry import Registry
 from graphrt.runtime.kernels._scratch import ALIGN, Bound, carve, room
+from graphrt.runtime.session import Session
 
 
 def test_carved_arrays_lie_side_by_side_at_aligned_places():
@@ -45,3 +50,18 @@ def test_what_is_bound_goes_with_the_arrays():
     del x, memory
     gc.collect()
     assert gone() is None
+
+
+def test_scratch_without_elements_is_an_array_too():
+    seen = []
+
+    def fill(x, y, scratch):
+        seen.append((scratch.shape, scratch.dtype))
+        np.negative(x, y)
+
+    empty = Kernel("empty", "Neg", lambda site: site.into(fill, scratch=[((0, 3), "float32")]))
+    b = GraphBuilder("negative")
+    b.output(b.Neg(b.input("x", "float32", [4])), "y")
+    registry = Registry.of(ops=get_registry().table("ops").values(), kernels=[empty])
+    assert Session(b.build(), registry=registry).run({"x": np.ones(4, "float32")})["y"].tolist() == [-1] * 4
+    assert seen == [((0, 3), np.float32)]
