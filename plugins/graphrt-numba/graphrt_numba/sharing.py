@@ -21,6 +21,9 @@ PRIORITY = 10
 LEAST = 10_000
 """Nanoseconds of work for each thread but the first, at least: here they need not be woken as a rule."""
 
+ENOUGH = 4
+"""How much larger than what is worth one loop the largest array of a plan is, for numba to serve all of the plan."""
+
 
 def is_large(t: Any) -> bool:
     """Whether an array is float32, of known shape, and so large that chains of its like are made one node."""
@@ -28,13 +31,13 @@ def is_large(t: Any) -> bool:
 
 
 def is_worth(site: KernelSite, t: Any) -> bool:
-    """Whether an array is float32, of known shape, and it or another one of the plan so large that numba is used.
+    """Whether an array is float32, of known shape, and it or another one of the plan so large that compiling pays.
 
-    For what takes NumPy many calls, however small it is.
+    For what gains from it however small it is itself.
     """
     if not isinstance(t, TensorType) or not t.is_static or t.dtype != "float32":
         return False
-    return max(nbytes_of(t), site.largest) >= fusion.LEAST
+    return max(nbytes_of(t), site.largest) >= ENOUGH * fusion.LEAST
 
 
 def bounds_of(rows: int, nanoseconds: float) -> Any:

@@ -225,7 +225,7 @@ class Team:
         self._lock = threading.Lock()
         self._gates: list[SimpleQueue[None]] = []
         self._started: set[int] = set()
-        self._asleep: set[int] = set()
+        self._asleep: list[bool] = []
 
     def reset(self) -> None:
         """In a child process: all threads have to be started again."""
@@ -233,7 +233,7 @@ class Team:
         self._lock = threading.Lock()
         self._started.clear()
         self._gates = [SimpleQueue() for _ in self._gates]
-        self._asleep |= set(range(len(self._gates)))
+        self._asleep[:] = [True] * len(self._gates)
 
     def shares(self, loop: Loop, arguments: Sequence[str], bounds: Array) -> Callable[..., None]:
         """A function that runs a loop for all rows; see `graphrt_numba.sharing.by_rows`."""
@@ -247,12 +247,12 @@ class Team:
             return lambda *arguments: run(numbers, 0, *first, *arguments)
         _help.compiled(*_HELP)
         with self._lock:
-            for i in range(len(self._gates), hands):
+            for _ in range(len(self._gates), hands):
                 self._gates.append(SimpleQueue())
-                asleep.add(i)
+                asleep.append(True)
 
         def call(*arguments: Any) -> None:
-            if asleep:
+            if True in asleep[:hands]:
                 self._wake(hands)
             run(numbers, hands, *first, *arguments)
 
@@ -260,8 +260,10 @@ class Team:
 
     def _wake(self, hands: int) -> None:
         with self._lock:
-            for i in [i for i in self._asleep if i < hands]:
-                self._asleep.discard(i)
+            for i in range(hands):
+                if not self._asleep[i]:
+                    continue
+                self._asleep[i] = False
                 if i in self._started:
                     self._gates[i].put(None)
                 else:
@@ -272,9 +274,9 @@ class Team:
         help_ = _help.compiled(*_HELP)
         while True:
             help_(self.numbers, me, PATIENCE)
-            self._asleep.add(me)
-            if self.numbers[_OPEN] and me in self._asleep:  # this began before anyone could know
-                self._asleep.discard(me)
+            self._asleep[me] = True
+            if self.numbers[_OPEN] and self._asleep[me]:  # this began before anyone could know
+                self._asleep[me] = False
             else:
                 gate.get()
 
