@@ -20,7 +20,7 @@ from graphrt.errors import ExecutionError, GraphrtError, NonFiniteError, NotDiff
 from graphrt.inference import Inferred
 from graphrt.ir import Graph, Node, format_neighborhood
 from graphrt.records import dataclass, field
-from graphrt.runtime.memory import Buffer, Memory, Tenant
+from graphrt.runtime.memory import Buffer, Memory, Tenant, is_constant
 from graphrt.runtime.threads import single_blas
 from graphrt.types import TensorType, ValueType, numpy_dtype
 
@@ -84,16 +84,18 @@ class Preparation:
         weights: the slots of the weights that they read.
         made: the slots that they fill.
         last: the weights of the last time, and what was made of them; None before the first.
+        overwrites: how often weights had been written over by then, in all sessions; None if none of these can be.
     """
 
     steps: int
     weights: tuple[int, ...]
     made: tuple[int, ...]
     last: tuple[list[Any], list[Any]] | None = None
+    overwrites: int | None = None
 
     def recall(self, slots: list[Any]) -> bool:
-        """Fills the slots, if the weights are the very arrays that they were; those are never written to."""
-        if self.last is None:
+        """Fills the slots, if the weights are the very arrays that they were, and were not written to."""
+        if self.last is None or self.overwrites not in (None, _Overwrites.count):
             return False
         weights, made = self.last
         if any(slots[i] is not w for i, w in zip(self.weights, weights, strict=True)):
@@ -108,7 +110,14 @@ class Preparation:
         for x in made:
             if isinstance(x, np.ndarray):
                 x.flags.writeable = False
-        self.last = [slots[i] for i in self.weights], made
+        weights = [slots[i] for i in self.weights]
+        self.last, self.overwrites = (weights, made), None if all(map(is_constant, weights)) else _Overwrites.count
+
+
+class _Overwrites:
+    """How often a run has written over weights, in any session: another one may hold views of them."""
+
+    count = 0
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
@@ -267,6 +276,7 @@ def execute(
             if context.before_update is not None:
                 context.before_update(lambda name: slots[plan.slot_of.get(name, ABSENT)], plan.overwritten)
             if late:
+                _Overwrites.count += 1
                 _walk(plan, late, slots, context)
     finally:
         if arena is not None:

@@ -263,3 +263,12 @@ class Memory:
     def give(self, arena: Arena) -> None:
         """The run is over."""
         self._free.append(arena)
+
+
+def is_constant(x: Any) -> bool:
+    """Whether nobody can write to an array: neither to it nor to that which it is a view of."""
+    while isinstance(x, np.ndarray):
+        if x.flags.writeable:
+            return False
+        x = x.base
+    return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -27,6 +28,7 @@ from graphrt.runtime.threads import limit_threads
 from graphrt.types import TensorType, is_differentiable
 
 Arrays = dict[str, Any]
+_RUN = ("run",)
 PLANS = 32
 """How many plans a session keeps; the least recently used goes first."""
 
@@ -94,6 +96,7 @@ class Session:
         self._memory = Memory()
         self._graphs: dict[Any, Any] = {}
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
+        self._latest: _Latest | None = None
 
     def run(
         self,
@@ -119,10 +122,10 @@ class Session:
             ExecutionError: an op failed; the message shows the node.
         """
         if outputs is None:
-            return self._run(("run",), self.graph, self._feeds(("run",), inputs), before_update=before_update)
-        key = ("run", _names(outputs))
+            return self._run(*self._ready(_RUN, self.graph, inputs), before_update=before_update)
+        key = (*_RUN, _names(outputs))
         graph = self._derived(key, lambda: self._fetching(key[1]))
-        return self._run(key, graph, self._feeds(key, inputs), before_update=before_update)
+        return self._run(*self._ready(key, graph, inputs), before_update=before_update)
 
     def value_and_grad(
         self, inputs: Mapping[str, Any] | None = None, of: str | None = None, wrt: Sequence[str] | None = None
@@ -147,7 +150,7 @@ class Session:
         names = self.trainable() if wrt is None else _names(wrt)
         key = ("grad", of, names)
         joint = self._derived(key, lambda: self._gradient_graph(of, names))
-        out = self._run(key, joint.graph, self._feeds(key, inputs))
+        out = self._run(*self._ready(key, joint.graph, inputs))
         value = out[of]
         if np.size(value) != 1:
             raise InputError(
@@ -181,8 +184,8 @@ class Session:
         split = self._derived((*key, "split"), lambda: split_at(joint.graph, tuple(joint.seeds.values())))
         now = self._now()
         feeds = check_feeds(self.graph, inputs or {})
-        early = self._run((*key, "first"), split.first, feeds)
-        known = self._plan((*key, "first"), split.first, feeds).known
+        first = self._plan((*key, "first"), split.first, feeds)
+        early = self._run(first, feeds)
         residuals = {r: early[r] for r in split.residuals}
         outputs = {o: _copied(early[o]) if o in residuals else early[o] for o in values}
 
@@ -192,7 +195,8 @@ class Session:
                 s: np.zeros_like(outputs[o]) if o not in cotangents else np.asarray(cotangents[o], outputs[o].dtype)
                 for o, s in joint.seeds.items()
             }
-            late = self._run((*key, "second", signature(feeds)), split.second, residuals | seeds, now, known)
+            second = self._plan((*key, "second", signature(feeds)), split.second, residuals | seeds, first.known)
+            late = self._run(second, residuals | seeds, now)
             return {w: late[g] if g in late else _copied(early[g]) for w, g in joint.gradients.items()}
 
         return outputs, pullback
@@ -225,7 +229,7 @@ class Session:
         primal = {w: np.asarray(feeds.get(w, self.parameters.get(w))) for w in wrt}
         _check_tangents(tangents, primal, "value")
         seeds = {s: np.asarray(tangents[w], primal[w].dtype) for w, s in joint.seeds.items()}
-        out = self._run(key, joint.graph, feeds | seeds, at)
+        out = self._run(self._plan(key, joint.graph, feeds | seeds), feeds | seeds, at)
         return {o: out[o] for o in values}, {o: out[t] for o, t in joint.tangents.items()}
 
     def jacobian(
@@ -293,7 +297,7 @@ class Session:
         primal = {w: np.asarray(feeds.get(w, self.parameters.get(w))) for w in wrt}
         _check_tangents(vector, primal, "value")
         seeds = {s: np.asarray(vector[w], primal[w].dtype) for w, s in over.seeds.items()}
-        out = self._run((*key, "forward"), over.graph, feeds | seeds)
+        out = self._run(self._plan((*key, "forward"), over.graph, feeds | seeds), feeds | seeds)
         gradient = {w: out[g] for w, g in joint.gradients.items()}
         return gradient, {w: out[over.tangents[g]] for w, g in joint.gradients.items()}
 
@@ -306,7 +310,7 @@ class Session:
 
     def plan(self, inputs: Mapping[str, Any] | None = None) -> Plan:
         """The plan that `run` would walk for these inputs."""
-        return self._plan(("run",), self.graph, check_feeds(self.graph, inputs or {}))
+        return self._plan(_RUN, self.graph, check_feeds(self.graph, inputs or {}))
 
     @property
     def last_plan(self) -> Plan | None:
@@ -320,59 +324,46 @@ class Session:
 
     # ---- inner workings ------------------------------------------------------------------------------
 
-    def _feeds(self, key: Any, inputs: Mapping[str, Any] | None) -> Arrays:
-        """The inputs, checked; what has the signature of an earlier run is known to be right."""
+    def _ready(self, key: Any, graph: Graph, inputs: Mapping[str, Any] | None) -> tuple[Plan, Mapping[str, Any]]:
+        """The plan for a graph that takes the session's inputs, and these, checked unless they are like the last."""
         given = inputs or {}
-        if (key, signature(given), bool(self.observers)) in self._plans and all(
-            type(x) is np.ndarray for x in given.values()
-        ):
-            return dict(given)
-        return check_feeds(self.graph, given)
+        if self._latest is not None and self._latest.serves(key, bool(self.observers), given):
+            return self._latest.plan, given
+        feeds = check_feeds(self.graph, given)
+        return self._plan(key, graph, feeds), feeds
 
     def _now(self) -> _Moment:
         return _Moment(self.step, dict(self.parameters))
 
-    def _run(self, *what: Any, **options: Any) -> Arrays:
-        """`_run_here`, on so many threads as there may be."""
-        if self.threads is None:
-            return self._run_here(*what, **options)
-        with limit_threads(self.threads):
-            return self._run_here(*what, **options)
-
-    def _run_here(
+    def _run(
         self,
-        key: Any,
-        graph: Graph,
-        feeds: Arrays,
+        plan: Plan,
+        feeds: Mapping[str, Any],
         at: _Moment | None = None,
-        outer: Inferred | None = None,
         before_update: BeforeUpdate | None = None,
     ) -> Arrays:
-        """Runs a graph made from the session's own.
-
-        With ``at``, as it was then, and nothing is changed by it; ``outer`` is what is known of values that were
-        computed before.
-        """
-        plan = self._plan(key, graph, feeds, outer)
+        """Runs a plan. With ``at``, as it was then, and nothing is changed by it."""
         now = at or _Moment(self.step, self.parameters)
-        watch = watch_with(self.observers)
-        context = RunContext(self.seed, now.step, self.worker, watch, (), self._memory, before_update)
-        weights = None
+        context = RunContext(
+            self.seed, now.step, self.worker, watch_with(self.observers), (), self._memory, before_update
+        )
+        overwritten: Arrays = {}
         if plan.overwritten and self._weights is not None:
-            weights = self._weights.writable(plan.overwritten, self.parameters)
+            overwritten = self._weights.writable(plan.overwritten, self.parameters)
         given = {n: _lent(feeds[n] if n in feeds else now.weights[n]) for n in plan.feeds}
-        slots = execute(plan, given, context, weights)
+        with self._limited():
+            slots = execute(plan, given, context, overwritten)
         taken: set[int] = set()
         if at is None:
             self.step += 1
-            self.parameters.update((n, _frozen(_owned(slots[slot], taken))) for n, slot in plan.updates.items())
-            if self._weights is not None:
-                self._weights.release(plan.updates)
-            if weights is not None:
-                self.parameters.update((n, _lent(a)) for n, a in weights.items())
+            if plan.updates:
+                self.parameters.update((n, _frozen(_owned(slots[slot], taken))) for n, slot in plan.updates.items())
+                if self._weights is not None:
+                    self._weights.release(plan.updates)
         return {name: _owned(slots[slot], taken) for name, slot in plan.fetches.items()}
 
-    def _plan(self, key: Any, graph: Graph, feeds: Arrays, outer: Inferred | None = None) -> Plan:
+    def _plan(self, key: Any, graph: Graph, feeds: Mapping[str, Any], outer: Inferred | None = None) -> Plan:
+        """The plan for a graph made from the session's own; ``outer`` is what is known of values computed before."""
         signed = (key, signature(feeds), bool(self.observers))
         plan = self._plans.get(signed)
         if plan is None:
@@ -385,17 +376,23 @@ class Session:
                 overwrite=overwrite,
                 observed=bool(self.observers),
             )
-            plan = make(graph)
-            if self.memory_limit is not None:
-                from graphrt.runtime.recomputation import within_limit  # few need it
+            with self._limited():
+                plan = make(graph)
+                if self.memory_limit is not None:
+                    from graphrt.runtime.recomputation import within_limit  # few need it
 
-                plan = within_limit(plan, self.memory_limit, make)
+                    plan = within_limit(plan, self.memory_limit, make)
             self._plans[signed] = plan
             if len(self._plans) > PLANS:
                 self._plans.popitem(last=False)
         else:
             self._plans.move_to_end(signed)
+        self._latest = _Latest(key, bool(self.observers), feeds, plan)
         return plan
+
+    def _limited(self) -> AbstractContextManager[None]:
+        """So many threads as there may be."""
+        return nullcontext() if self.threads is None else limit_threads(self.threads)
 
     def _derived(self, key: Any, make: Callable[[], Any]) -> Any:
         if key not in self._graphs:
@@ -434,6 +431,31 @@ class _Moment:
     weights: Mapping[str, Any]
 
 
+class _Latest:
+    """The plan that was asked for last, and what to be like for what asks next to be given it at once.
+
+    Args:
+        key: of the graph.
+        observed: whether there are observers.
+        feeds: what was fed, checked.
+        plan: the plan.
+    """
+
+    def __init__(self, key: Any, observed: bool, feeds: Mapping[str, Any], plan: Plan):
+        self.key, self.observed, self.plan = key, observed, plan
+        self.types = {name: (x.dtype, x.shape) if type(x) is np.ndarray else None for name, x in feeds.items()}
+
+    def serves(self, key: Any, observed: bool, given: Mapping[str, Any]) -> bool:
+        """Whether it is for this, and this needs no check."""
+        if key != self.key or observed is not self.observed or len(given) != len(self.types):
+            return False
+        for name, x in given.items():
+            fits = self.types.get(name)
+            if fits is None or type(x) is not np.ndarray or x.dtype is not fits[0] or x.shape != fits[1]:
+                return False
+        return True
+
+
 class _Weights:
     """The arrays of weights that a session overwrites: its own copies."""
 
@@ -442,12 +464,14 @@ class _Weights:
 
     def writable(self, names: Iterable[str], parameters: Arrays) -> Arrays:
         """The arrays that hold these parameters now; one that is not the session's own is replaced by a copy."""
+        arrays: Arrays = {}
         for name in names:
             held, own = parameters[name], self._own.get(name)
             if own is None or held.base is not own:
                 own = self._own[name] = np.array(held, order="C")
                 parameters[name] = _lent(own)
-        return {name: self._own[name] for name in names}
+            arrays[name] = own
+        return arrays
 
     def release(self, names: Iterable[str]) -> None:
         """Forgets the arrays of parameters that live elsewhere now."""
@@ -462,13 +486,13 @@ def _names(given: Sequence[str]) -> tuple[str, ...]:
 
 def _lent(x: Any) -> Any:
     """An array as a run gets it: read-only, and so is every view of it that an op may return."""
-    if isinstance(x, list):
-        return [_lent(e) for e in x]
-    if not isinstance(x, np.ndarray) or not x.flags.writeable:
-        return x
-    view = x.view()
-    view.flags.writeable = False
-    return view
+    if isinstance(x, np.ndarray):
+        if not x.flags.writeable:
+            return x
+        view = x.view()
+        view.setflags(write=False)
+        return view
+    return [_lent(e) for e in x] if isinstance(x, list) else x
 
 
 def _frozen(x: Any) -> Any:

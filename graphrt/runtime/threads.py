@@ -76,16 +76,21 @@ def planned_sharing() -> Iterator[Callable[[], bool]]:
         _here.shared, _here.products = before
 
 
-@contextmanager
-def single_blas() -> Iterator[None]:
-    """The BLAS uses one thread for the while, and `matmul`, called from this thread, those here."""
-    before, _here.single = _here.single, True
-    _blas.limit(1)
-    try:
-        yield
-    finally:
+class single_blas:
+    """A context: the BLAS uses one thread for the while, and `matmul`, called from this thread, those here.
+
+    Entered in every run, and so no generator.
+    """
+
+    __slots__ = ("_before",)
+
+    def __enter__(self) -> None:
+        self._before, _here.single = _here.single, True
+        _blas.limit(1)
+
+    def __exit__(self, *raised: object) -> None:
         _blas.lift(1)
-        _here.single = before
+        _here.single = self._before
 
 
 @contextmanager
@@ -269,6 +274,7 @@ class _Blas:
         self._lock = threading.Lock()
         self._limits: list[int] = []
         self._most = 1  # what it was set to by others, when the first limit was set
+        self._set = self._most  # what it is set to now
 
     def most(self) -> int:
         """How many threads it uses where nothing here limits it."""
@@ -278,25 +284,28 @@ class _Blas:
         """No more than so many, until this is lifted."""
         with self._lock:
             if not self._limits:
-                self._most = thread_functions()[0]()
+                self._most = self._set = thread_functions()[0]()
             self._limits.append(count)
-            self._apply()
+            if count < self._set:
+                self._apply(count)
 
     def lift(self, count: int) -> None:
         """A limit is no longer needed."""
         with self._lock:
             if count in self._limits:  # else the process is a child of the one that set it
                 self._limits.remove(count)
-                self._apply()
+                if count == self._set:
+                    self._apply(min(self._limits, default=self._most))
 
     def reset(self) -> None:
         """Nobody needs a limit any more."""
         self._lock, self._limits = threading.Lock(), []
-        self._apply()
+        self._apply(self._most)
 
-    def _apply(self) -> None:
-        if self._most > 1:
-            thread_functions()[1](min([self._most, *self._limits]))
+    def _apply(self, count: int) -> None:
+        if count != self._set:
+            thread_functions()[1](count)
+            self._set = count
 
 
 class _Here(threading.local):

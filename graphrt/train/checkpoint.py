@@ -28,7 +28,7 @@ from graphrt.train.step import StepGraph
 KEY = "graphrt.checkpoint"
 """The metadata entry that makes a step graph a checkpoint."""
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ def write_checkpoint(
             "target": step.target,
             "learning_rate": step.learning_rate,
             "step": step.step,
+            "square": step.square,
             "gradients": dict(step.gradients),
             "state": {w: dict(names) for w, names in step.state.items()},
         },
@@ -135,7 +136,7 @@ def _check_names(step: StepGraph, evaluation: Objective) -> None:
     initializers, graph = step.graph.initializers, step.graph
     states = [name for names in step.state.values() for name in names.values()]
     for names, there in (
-        ((step.loss, step.prediction), graph.output_names),
+        ((step.loss, step.prediction, step.square), graph.output_names),
         ((step.learning_rate, step.step, step.target), graph.input_names),
         ((*step.gradients, *step.state, *states), initializers),
         ((evaluation.loss, evaluation.prediction), evaluation.graph.output_names),

@@ -66,7 +66,9 @@ class StepRunner:
         self.session.step, self.rate_scale, self.last_rate = step, rate_scale, math.nan
         names = setup.step
         self._loss, self._rate, self._step = names.loss, names.learning_rate, names.step
-        self._gradients = tuple(n.inputs[1] for n in names.graph.nodes if n.domain == OPTIMIZER_DOMAIN)
+        self._square = names.square
+        updates = [n for n in names.graph.nodes if n.domain == OPTIMIZER_DOMAIN]
+        self._gradients = {n.inputs[0]: n.inputs[1] for n in updates}
         updated = (*names.state, *(n for state in names.state.values() for n in state.values()))
         self._new = {n: names.graph.state_updates[n] for n in updated}
         kind: Any = next(v.type for v in names.graph.inputs if v.name == self._rate)
@@ -89,7 +91,7 @@ class StepRunner:
         session = self.session
         at, self.last_rate = session.step, self.learning_rate
         fed = self._fed(feeds, self.last_rate)
-        self._before = session.parameters.copy()
+        self._before = None
         try:
             out = session.run(fed, before_update=self._permit)
         except _NotFinite as e:
@@ -110,15 +112,19 @@ class StepRunner:
         loss = read(self._loss).item()
         if not math.isfinite(loss):
             raise _NotFinite(f"the loss is {loss}")
-        gradients = [g for g in map(read, self._gradients) if g is not None]
-        size = sum(map(_square, gradients))
-        if not size < _HARMLESS and not all(map(is_finite, gradients)):
-            raise _NotFinite("a gradient is not finite")
-        others = (read(new) for old, new in self._new.items() if old not in overwritten)
-        if size < _HARMLESS and self.last_rate < _HARMLESS and all(map(_is_sound, others)):
-            self._before = None
-        elif self._before is not None:
-            self._before.update((n, self._before[n].copy()) for n in overwritten)
+        square = read(self._square).item()
+        if not square < _HARMLESS:
+            used = (read(g) for w, g in self._gradients.items() if w in overwritten)
+            if not all(map(is_finite, used)):
+                raise _NotFinite("a gradient is not finite")
+        if len(overwritten) < len(self._new):
+            others = (read(new) for old, new in self._new.items() if old not in overwritten)
+            sound = all(map(_is_sound, others))
+        else:
+            sound = True
+        if not (sound and square < _HARMLESS and self.last_rate < _HARMLESS):
+            before = self.session.parameters
+            self._before = {**before, **{n: before[n].copy() for n in overwritten}}
 
     def check_weights(self) -> None:
         """Takes the last step back if its update broke the weights, which no loss has shown yet.

@@ -29,12 +29,14 @@ class StepGraph:
 
     Attributes:
         graph: inputs: the model's, then the target (unless the graph has its own), then `learning_rate` and `step`.
-            Outputs: the loss and, where there is one, the prediction.
+            Outputs: the loss, the prediction where there is one, and ``square``.
         loss: the scalar that is minimized, penalties included.
         prediction: the value that metrics judge, or None.
         target: the input for the targets, or None.
         learning_rate: the input for the learning rate, float [].
         step: the input for the number of the step, int64 [], 1 for the first.
+        square: the sum of the squares of all gradients, before any clipping: float []. It is finite if they all are,
+            but for numbers so large that their squares are not.
         gradients: trained parameter to its gradient, before any clipping.
         state: trained parameter to its optimizer state: state name to initializer.
     """
@@ -45,6 +47,7 @@ class StepGraph:
     target: str | None
     learning_rate: str
     step: str
+    square: str
     gradients: Mapping[str, str]
     state: Mapping[str, Mapping[str, str]]
 
@@ -96,15 +99,17 @@ def training_graph(
     _check_reached(chosen, back.reached, patterns, objective.loss)
     writer = _StepWriter(objective, back)
     gradients = {w: back.gradients[w] for w in chosen if w in back.reached}
-    bounded = gradients if clip_norm is None else writer.clip(gradients, clip_norm)
+    square, dtype = writer.square(gradients)
+    bounded = gradients if clip_norm is None else writer.clip(gradients, square, dtype, clip_norm)
     state = {w: writer.update(w, g, optimizer) for w, g in bounded.items()}
     return StepGraph(
-        writer.graph(graph),
+        writer.graph(graph, square),
         objective.loss,
         objective.prediction,
         objective.target,
         writer.learning_rate,
         writer.step,
+        square,
         gradients,
         state,
     )
@@ -114,8 +119,8 @@ def split_step(step: StepGraph) -> tuple[Graph, Graph]:
     """The step in two graphs, for what has to happen to gradients in between (an average over workers, say).
 
     Returns:
-        The first has the step's inputs without learning rate and step, and returns its outputs and then the
-        gradients; it updates running statistics. The second takes the gradients, learning rate and step, returns
+        The first has the step's inputs without learning rate and step, and returns the loss, the prediction and then
+        the gradients; it updates running statistics. The second takes the gradients, learning rate and step, returns
         nothing and updates weights and optimizer state. Both have all initializers: give two sessions one
         ``parameters`` dictionary.
     """
@@ -126,7 +131,7 @@ def split_step(step: StepGraph) -> tuple[Graph, Graph]:
     own = (step.learning_rate, step.step)
     first = graph.replace(
         inputs=tuple(v for v in graph.inputs if v.name not in own),
-        outputs=graph.outputs + tuple(Value(g) for g in gradients),
+        outputs=tuple(v for v in graph.outputs if v.name != step.square) + tuple(Value(g) for g in gradients),
         state_updates=rest,
     )
     second = graph.replace(
@@ -178,21 +183,24 @@ class _StepWriter:
             self._casts[name, want] = self._add("Cast", [name], f"{name}.{want}", to=CODES[want])
         return self._casts[name, want]
 
-    def clip(self, gradients: dict[str, str], limit: float) -> dict[str, str]:
-        """``g * min(1, limit / (norm + 1e-6))``, the norm over all gradients together; as PyTorch's clip_grad_norm_."""
+    def square(self, gradients: Mapping[str, str]) -> tuple[str, str]:
+        """The sum of the squares of all gradients, and its type: the widest of theirs, but float32 at least."""
         dtypes = {w: dtype_name(self.initializers[w].dtype) for w in gradients}
         wide = "float64" if "float64" in dtypes.values() else "float32"
         squares = [
             self._add("ReduceSumSquare", [self.cast(g, dtypes[w], wide)], f"{w}.square", keepdims=0)
             for w, g in gradients.items()
         ]
-        norm = self._add("Sqrt", [self._add("Sum", squares, "gradient.square")], "gradient.norm")
-        offset, bound, one = (self._constant(x, wide) for x in (1e-6, limit, 1.0))
+        return self._add("Sum", squares, "gradient.square"), wide
+
+    def clip(self, gradients: dict[str, str], square: str, dtype: str, limit: float) -> dict[str, str]:
+        """``g * min(1, limit / (norm + 1e-6))``, the norm over all gradients together; as PyTorch's clip_grad_norm_."""
+        norm = self._add("Sqrt", [square], "gradient.norm")
+        offset, bound, one = (self._constant(x, dtype) for x in (1e-6, limit, 1.0))
         ratio = self._add("Div", [bound, self._add("Add", [norm, offset], "gradient.norm.offset")], "clip.ratio")
         factor = self._add("Min", [ratio, one], "clip.factor")
-        return {
-            w: self._add("Mul", [g, self.cast(factor, wide, dtypes[w])], f"{w}.clipped") for w, g in gradients.items()
-        }
+        own = {w: self.cast(factor, dtype, dtype_name(self.initializers[w].dtype)) for w in gradients}
+        return {w: self._add("Mul", [g, own[w]], f"{w}.clipped") for w, g in gradients.items()}
 
     def _constant(self, value: float, dtype: str) -> str:
         return self._add("Constant", [], "constant", value=np.asarray(value, numpy_dtype(dtype)))
@@ -215,7 +223,7 @@ class _StepWriter:
         self.updates |= {w: w_new} | {names[s]: new[s] for s in kept}
         return names
 
-    def graph(self, model: Graph) -> Graph:
+    def graph(self, model: Graph, square: str) -> Graph:
         """The finished graph."""
         inputs = list(self.joint.inputs)
         inputs.append(Value(self.learning_rate, TensorType(self.rate_dtype, ())))
@@ -226,7 +234,7 @@ class _StepWriter:
             name=f"{model.name}.step" if model.name else "step",
             opset_imports={**self.joint.opset_imports, OPTIMIZER_DOMAIN: 1},
             inputs=inputs,
-            outputs=tuple(v for v in self.joint.outputs if v.name in outputs),
+            outputs=(*(v for v in self.joint.outputs if v.name in outputs), Value(square)),
             nodes=tuple(n for n in self.nodes if not unused.issuperset(n.outputs) or not n.outputs),
             initializers=self.initializers,
             state_updates=self.updates,

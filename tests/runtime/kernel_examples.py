@@ -27,10 +27,21 @@ def examples(op_type, rng):
         yield from _layer_normalization(op, rng)
     if op in ("ReduceSum", "ReduceMean"):
         yield from _reduction(rng)
+    if op == "ReduceSumSquare":
+        yield from _squares(rng)
+    if op == "Sum":
+        yield from (Example(tuple(np.asarray(x) for x in rng.normal(size=n)), {}) for n in (1, 2, 9))
     if op == "Attention":
         yield from _attention(rng)
     if op in ("RNN", "GRU", "LSTM"):
         yield from _recurrent(op, rng)
+
+
+def _squares(rng):
+    for shape in [(), (0, 3), _shape(rng, 3), (300, 1000), (100_001,)]:
+        x = rng.normal(size=shape)
+        yield Example((x,), {})
+        yield Example((x.T,), {"keepdims": 0})
 
 
 def _shape(rng, rank, most=9):

@@ -1,4 +1,4 @@
-"""What kernels keep of weights: made once for weights that stay, anew for any other, and gone with them."""
+"""What kernels and plans keep of weights: made once for weights that stay, anew for any other, and gone with them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ import weakref
 import numpy as np
 import pytest
 
+from graphrt import optim
 from graphrt.ir.builder import GraphBuilder
+from graphrt.manager import get_registry
 from graphrt.runtime.kernels._kept import Kept
 from graphrt.runtime.session import Session
+from graphrt.train.step import training_graph
 
 F = "float32"
 
@@ -107,3 +110,22 @@ def test_a_convolution_follows_its_weights(x, w, attributes):
         session.parameters["w"] = weights.copy()
         for y in found:
             np.testing.assert_array_equal(y, session.run(feeds)["y"])
+
+
+def test_what_is_made_of_weights_follows_those_of_a_session_that_overwrites_them():
+    """Two sessions with one dictionary: one trains in place, the other computes something of the weights alone."""
+    b = GraphBuilder(dtype=F)
+    b.output(b.Transpose(b.Exp(b.parameter("w", np.ones((2, 2), F)))), "y")
+    reading = Session(b.build())
+    b = GraphBuilder(dtype=F)
+    b.output(b.MatMul(b.input("x", F, (2, 2)), b.parameter("w", np.ones((2, 2), F))), "y")
+    step = training_graph(b.build(), get_registry(), "mean_squared_error", optim.SGD(0.1, momentum=0.9))
+    training = Session(step.graph, in_place=True)
+    reading.parameters = training.parameters
+    feeds = {"x": np.eye(2, dtype=F), step.target: np.zeros((2, 2), F), step.learning_rate: np.array(0.1, F)}
+    for i in range(3):
+        training.run({**feeds, step.step: np.array(i + 1)})
+        for _ in range(3):
+            expected = np.exp(training.parameters["w"]).T
+            np.testing.assert_allclose(reading.run()["y"], expected, rtol=1e-6)
+        assert reading.last_plan.preparation.last is not None and training.last_plan.overwritten

@@ -82,10 +82,8 @@ def test_the_weights_of_the_caller_are_never_written_to():
         assert not np.array_equal(a, trainer.weights()[name])
 
 
-@pytest.mark.parametrize("optimizer", ["RMSprop", "SGD"])
-def test_weights_that_a_step_replaced_are_let_go(optimizer):
-    """With updates that are written in place, and with others."""
-    trainer = Trainer(mlp(), CE, optimizer)
+def test_weights_that_a_step_replaced_are_let_go():
+    trainer = Trainer(mlp(), CE, "RMSprop")  # whose updates are not written in place
     trainer.step(blobs().arrays)
     replaced = weakref.ref(trainer._runner.session.parameters["layer0.w"])
     trainer.step(blobs().arrays)

@@ -38,7 +38,7 @@ def test_each_parameter_has_one_node_of_the_optimizers_domain():
     ]
     assert step.state["layer0.w"] == {"m": "layer0.w.m", "v": "layer0.w.v"}
     assert set(step.graph.state_updates) == {*step.parameters, *(n for s in step.state.values() for n in s.values())}
-    assert step.graph.output_names == ("softmaxcrossentropyloss", "scores")
+    assert step.graph.output_names == ("softmaxcrossentropyloss", "scores", step.square)
 
 
 def test_the_gradients_of_a_split_step_are_those_of_value_and_grad():
@@ -79,7 +79,7 @@ def test_a_model_of_many_outputs_needs_a_name():
     with pytest.raises(InputError, match="name the prediction with output=: the graph has the outputs p, scores"):
         training_graph(b.build(), REGISTRY, CE, optim.SGD())
     step = training_graph(b.build(), REGISTRY, CE, optim.SGD(), output="scores")
-    assert step.prediction == "scores" and step.graph.output_names == (step.loss, "scores")
+    assert step.prediction == "scores" and step.graph.output_names == (step.loss, "scores", step.square)
 
 
 def test_class_losses_need_class_scores():

@@ -21,11 +21,11 @@ FAMILIES = {
     "matmul": "MatMul",
     "normalization": "BatchNormalization",
     "optimizers": "graphrt.optim::SGD graphrt.optim::Adam graphrt.optim::AdamW",
-    "pointwise": "Clip HardSigmoid HardSwish Swish LeakyRelu Pow Where",
+    "pointwise": "Clip HardSigmoid HardSwish Swish LeakyRelu Pow Where graphrt::OnesLike",
     "pooling": "MaxPool AveragePool GlobalAveragePool",
     "products": "Gemm",
     "recurrent": "LSTM GRU RNN",
-    "reduction": "ReduceSum ReduceMean",
+    "reduction": "ReduceSum ReduceMean ReduceSumSquare Sum",
     "resize": "Resize Upsample",
     "scalars": (
         "graphrt::FusedScalars Abs Acos Acosh Add Asin Asinh Atan Atanh Clip Cos Cosh Div Erf Exp Gelu HardSigmoid "

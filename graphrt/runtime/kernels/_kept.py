@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from graphrt.op import Array
+from graphrt.runtime.memory import is_constant
 
 
 class Kept:
@@ -26,7 +27,7 @@ class Kept:
         """What ``make(weight, array)`` fills an array with: ``room``, or one like it that was filled before."""
         reference, kept = self._last
         if reference is None or reference() is not weight:
-            self._last = (weakref.ref(weight, self._forget) if _is_constant(weight) else None), None
+            self._last = (weakref.ref(weight, self._forget) if is_constant(weight) else None), None
             make(weight, room)
             return room
         if kept is None:
@@ -38,13 +39,3 @@ class Kept:
     def _forget(self, reference: Any) -> None:
         if self._last[0] is reference:
             self._last = None, None
-
-
-def _is_constant(x: Array) -> bool:
-    """Whether nobody can write to an array: neither to it nor to that which it is a view of."""
-    base: Any = x
-    while isinstance(base, np.ndarray):
-        if base.flags.writeable:
-            return False
-        base = base.base
-    return True

@@ -6,7 +6,6 @@ A scaled sum is one pass of the BLAS; what takes more goes through pieces that s
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +15,7 @@ from graphrt.definitions import OPTIMIZER_DOMAIN, Into, KernelSite, kernel
 from graphrt.op import Array
 from graphrt.runtime import blas
 from graphrt.runtime.kernels._blocks import parts_of
-from graphrt.runtime.threads import limit_threads, share
+from graphrt.runtime.threads import share
 
 Sum = Callable[[float, Array, float, Array], None]
 
@@ -25,12 +24,11 @@ def _scaled_sum(site: KernelSite) -> Sum:
     """``add(a, x, b, y)``: y = a x + b y, in place, for contiguous arrays like the weights."""
     t = site.inputs["w"]
     axpby, axpy = blas.axpby(t.dtype), blas.axpy(t.dtype)
-    threads = sys.maxsize if math.prod(t.shape) >= _BLAS_TOGETHER else 1
+    together = math.prod(t.shape) >= _BLAS_TOGETHER
 
     def add(a: float, x: Array, b: float, y: Array) -> None:
-        if b == 1:
-            with limit_threads(threads):
-                axpy(y.size, a, _address(x), 1, _address(y), 1)  # type: ignore[misc]
+        if b == 1 and together:
+            axpy(y.size, a, _address(x), 1, _address(y), 1)  # type: ignore[misc]
         else:
             axpby(y.size, a, _address(x), 1, b, _address(y), 1)  # type: ignore[misc]
 
@@ -48,8 +46,8 @@ def _address(x: Array) -> Any:
 
 
 _NUMPY_ALONE, _BLAS_TOGETHER = 10_000, 1 << 20
-"""Up to the first number of elements a call of the BLAS costs more than what NumPy takes; beyond it OpenBLAS takes a
-second thread for y + a x, which pays from about the second number on."""
+"""Up to the first number of elements a call of the BLAS costs more than what NumPy takes. OpenBLAS takes a second
+thread for y + a x, which pays from about the second number on, but never for b y + a x."""
 
 
 @kernel("SGD", domain=OPTIMIZER_DOMAIN)

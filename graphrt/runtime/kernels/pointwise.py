@@ -1,4 +1,4 @@
-"""Activations of straight pieces, Swish, powers and choices: few passes, in blocks where there are several."""
+"""Activations of straight pieces, Swish, powers, choices and ones: few passes, in blocks where there are several."""
 
 from __future__ import annotations
 
@@ -174,4 +174,10 @@ def _selected(site: KernelSite, shapes: list[tuple[int, ...]], dtype: str) -> In
     return site.into(fill, over={0: (1,)}, scratch=[((length,), bits)] * len(parts))
 
 
-KERNELS = (clip, hard_sigmoid, hard_swish, swish, leaky_relu, power, where)
+@kernel("OnesLike", domain="graphrt")
+def ones(site: KernelSite) -> Into | None:
+    """Writes the ones, into memory it is given."""
+    return site.into(lambda x, y: y.fill(1)) if site.is_float("x") else None
+
+
+KERNELS = (clip, hard_sigmoid, hard_swish, swish, leaky_relu, power, where, ones)

@@ -1,4 +1,4 @@
-"""Sums and means over axes; rows are summed as a product with ones."""
+"""Sums and means over axes, rows as a product with ones; the sum of the squares of a whole array; sums of numbers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from graphrt.definitions import Into, KernelSite, kernel
 from graphrt.op import Array
 from graphrt.ops._reduced import normalize_axes
 from graphrt.runtime.kernels._blocks import for_blas
+from graphrt.types import TensorType
 
 
 def _reduction(site: KernelSite, mean: bool) -> Into | None:
@@ -45,4 +46,33 @@ def reduce_mean(site: KernelSite) -> Into | None:
     return _reduction(site, mean=True)
 
 
-KERNELS = (reduce_sum, reduce_mean)
+@kernel("ReduceSumSquare")
+def sum_of_all_squares(site: KernelSite) -> Into | None:
+    """Over all axes: the product of the array with itself."""
+    a = site.attributes
+    everything = site.inputs.get("axes") is None and a.get("axes") is None and not a.get("noop_with_empty_axes", 0)
+    if not everything or not site.is_float("data"):
+        return None
+
+    def fill(data: Array, *rest: Array) -> None:
+        flat = data.reshape(-1)
+        rest[-1][...] = np.dot(flat, flat)
+
+    return site.into(fill)
+
+
+@kernel("Sum")
+def sum_of_numbers(site: KernelSite) -> Into | None:
+    """Of arrays without an axis, in float64."""
+    types = site.inputs["data_0"]
+    if any(not isinstance(t, TensorType) or t.dtype not in ("float32", "float64") or t.shape != () for t in types):
+        return None
+
+    def fill(*arrays: Array) -> None:
+        *numbers, y = arrays
+        y.fill(sum([x.item() for x in numbers]))
+
+    return site.into(fill)
+
+
+KERNELS = (reduce_sum, reduce_mean, sum_of_all_squares, sum_of_numbers)

@@ -20,6 +20,7 @@ MODULES = {
     ),
     "attention": "Attention",
     "normalization": "LayerNormalization RMSNormalization",
+    "reductions": "ReduceSumSquare",
     "softmax": "Softmax LogSoftmax SoftmaxCrossEntropyLoss",
     "recurrent": "LSTM GRU",
     "scalars": "graphrt::FusedScalars",

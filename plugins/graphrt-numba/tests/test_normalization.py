@@ -1,10 +1,10 @@
-"""Normalizations, softmax and cross entropy against their ops."""
+"""Normalizations, softmax, cross entropy and sums of squares against their ops."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from graphrt_numba import batch_normalization, normalization, sharing, softmax
+from graphrt_numba import batch_normalization, normalization, reductions, sharing, softmax
 
 from graphrt.definitions import KernelSite
 from graphrt.ir import Node
@@ -16,7 +16,7 @@ from graphrt.runtime.session import Session
 from graphrt.testing import check_kernel
 from graphrt.types import TensorType
 
-KERNELS = (*normalization.KERNELS, *softmax.KERNELS, *batch_normalization.KERNELS)
+KERNELS = (*normalization.KERNELS, *softmax.KERNELS, *batch_normalization.KERNELS, *reductions.KERNELS)
 
 
 @pytest.fixture(autouse=True, params=[1, 2], ids=["whole", "in parts"])
@@ -51,6 +51,10 @@ def examples(op_type):
                     yield Example(
                         (draw(size=shape) * 40, labels.astype(kind)), {"reduction": reduction, "n_outputs": 1}
                     )
+    elif base == "ReduceSumSquare":
+        for shape in ((), (7,), (3, 100_003), (2, 3, 700)):
+            yield Example((draw(size=shape),), {})
+            yield Example((draw(size=shape).T,), {"keepdims": 0})
     else:
         for shape in ((4, 3, 5, 6), (2, 3, 600), (1, 2, 4, 4)):
             c = shape[1]
