@@ -28,7 +28,7 @@ def cross_entropy_of_matrix(site: KernelSite) -> Into | None:
     average = site.attributes["reduction"] == "mean"
 
     def fill(scores: Array, labels: Array, weights: None, loss: Array, log_prob: None, shifted: Array) -> None:
-        _check_labels(labels, classes)
+        check_labels(labels, classes)
         np.subtract(scores, np.maximum.reduce(scores, 1, keepdims=True), shifted)
         picked = shifted.reshape(-1).take(rows + labels)
         total = np.add.reduce(np.exp(shifted, shifted), 1)
@@ -50,7 +50,7 @@ def cross_entropy_cotangent_of_matrix(site: KernelSite) -> Into | None:
     average = site.attributes["reduction"] == "mean"
 
     def fill(ct: Array, ct_log_prob: None, scores: Array, labels: Array, weights: None, p: Array) -> None:
-        _check_labels(labels, classes)
+        check_labels(labels, classes)
         np.subtract(scores, np.maximum.reduce(scores, 1, keepdims=True), p)
         np.exp(p, p)
         np.divide(p, np.add.reduce(p, 1, keepdims=True), p)
@@ -60,7 +60,8 @@ def cross_entropy_cotangent_of_matrix(site: KernelSite) -> Into | None:
     return site.into(fill, over={0: (2,)})
 
 
-def _check_labels(labels: Array, classes: int) -> None:
+def check_labels(labels: Array, classes: int) -> None:
+    """Raises ValueError unless each label, int64 or int32, is the number of a class."""
     if np.maximum.reduce(labels.view(_UNSIGNED[labels.itemsize])) >= classes:  # a negative one is very large
         low, high = np.minimum.reduce(labels), np.maximum.reduce(labels)
         raise ValueError(f"labels go from {low} to {high}; there are {classes} classes, 0 to {classes - 1}")

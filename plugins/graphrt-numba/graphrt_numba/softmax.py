@@ -10,6 +10,7 @@ import numpy as np
 
 from graphrt.definitions import Into
 from graphrt.plugin import Array, Kernel, KernelSite, kernel
+from graphrt.runtime.kernels.losses import check_labels
 from graphrt_numba.sharing import PRIORITY, bounds_of, by_rows, is_large, is_worth
 
 SPEED = 0.5
@@ -72,10 +73,7 @@ def _cross_entropy(site: KernelSite, loop: str, *numbers: str) -> tuple[int, Cal
     run = by_rows(getattr(loops, kind), types, bounds_of(n, math.prod(found) * SPEED))
 
     def checked(*arguments: Any) -> None:
-        labels = arguments[-2]
-        low, high = np.minimum.reduce(labels), np.maximum.reduce(labels)
-        if low < 0 or high >= classes:
-            raise ValueError(f"labels go from {low} to {high}; there are {classes} classes, 0 to {classes - 1}")
+        check_labels(arguments[-2], classes)
         run(classes, *steps, *arguments)
 
     return n * step, checked
