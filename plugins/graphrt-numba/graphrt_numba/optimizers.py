@@ -10,7 +10,7 @@ import numpy as np
 
 from graphrt.definitions import OPTIMIZER_DOMAIN, Into
 from graphrt.plugin import Array, KernelSite, kernel
-from graphrt_numba.sharing import PRIORITY, bounds_of, by_rows, is_large, is_worth
+from graphrt_numba.sharing import PRIORITY, bounds_of, by_rows, is_worth
 
 SPEED = 0.1
 """Nanoseconds that one number of one array takes, about."""
@@ -86,9 +86,7 @@ def adamw(site: KernelSite) -> Into | None:
 def _serves(site: KernelSite, state: tuple[str, ...]) -> bool:
     """Whether the weights are large, and the state and its outputs are there."""
     wanted = None not in site.outputs[: 1 + len(state)]
-    return (
-        wanted and (is_large(site.inputs["w"]) or is_worth(site, site.inputs["w"])) and site.is_float("w", "g", *state)
-    )
+    return wanted and is_worth(site, site.inputs["w"]) and site.is_float("w", "g", *state)
 
 
 def _run(site: KernelSite, loop: Any, numbers: int, arrays: int) -> Callable[..., None]:

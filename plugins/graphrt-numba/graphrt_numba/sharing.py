@@ -21,9 +21,6 @@ PRIORITY = 10
 LEAST = 10_000
 """Nanoseconds of work for each thread but the first, at least: here they need not be woken as a rule."""
 
-ENOUGH = 4
-"""How much larger than what is worth one loop the largest array of a plan is, for numba to serve all of the plan."""
-
 
 def is_large(t: Any) -> bool:
     """Whether an array is float32, of known shape, and so large that chains of its like are made one node."""
@@ -31,13 +28,14 @@ def is_large(t: Any) -> bool:
 
 
 def is_worth(site: KernelSite, t: Any) -> bool:
-    """Whether an array is float32, of known shape, and it or another one of the plan so large that compiling pays.
+    """Whether an array is float32, of known shape, and it or another one of its plan large.
 
-    For what gains from it however small it is itself.
+    For what gains from being compiled however small it is itself, and for products: these are either all done here or
+    none, as the threads of the BLAS and those here would take each other's processors.
     """
     if not isinstance(t, TensorType) or not t.is_static or t.dtype != "float32":
         return False
-    return max(nbytes_of(t), site.largest) >= ENOUGH * fusion.LEAST
+    return max(nbytes_of(t), site.largest) >= fusion.LEAST
 
 
 def bounds_of(rows: int, nanoseconds: float) -> Any:

@@ -50,11 +50,7 @@ def _samples(site: KernelSite) -> tuple[int, int, int] | None:
     """
     a, labels = site.attributes, site.inputs["labels"]
     plain = site.inputs.get("weights") is None and a["ignore_index"] is None and a["reduction"] in ("mean", "sum")
-    if (
-        not plain
-        or not (is_large(site.inputs["scores"]) or is_worth(site, site.inputs["scores"]))
-        or labels.dtype not in ("int64", "int32")
-    ):
+    if not plain or not is_worth(site, site.inputs["scores"]) or labels.dtype not in ("int64", "int32"):
         return None
     n, classes, *rest = site.shape("scores")
     return n, classes, math.prod(rest)
