@@ -29,7 +29,7 @@ FAMILIES = {
         "Exp-6 Log-6 Sqrt-6 Sin-7 Cos-7 Tan-7 Asin-7 Acos-7 Atan-7 Sinh-9 Cosh-9 Asinh-9 Acosh-9 Atanh-9 Erf-9"
     ),
     "extrema": "Max-6,8 Min-6,8 Sum-6,8 Mean-6,8",
-    "fused": "graphrt::Fused graphrt::FusedScalars",
+    "fused": "graphrt::Fused graphrt::FusedScalars graphrt::FusedUpdates",
     "gated": "SwiGLU-28",
     "gemm": "Gemm-1,7",
     "generators": "Constant ConstantOfShape-9 Range-11 EyeLike-9 OneHot-9,11",
@@ -70,7 +70,9 @@ FAMILIES = {
     ),
     "recurrent": "RNN GRU-3 LSTM",
     "reduction": "ReduceSum-1,13 ReduceMean-1,18 ReduceMax-1,18 ReduceMin-1,18 ReduceProd-1,18",
-    "reduction_norms": "ReduceL1-1,18 ReduceL2-1,18 ReduceSumSquare-1,18 ReduceLogSum-1,18 ReduceLogSumExp-1,18",
+    "reduction_norms": (
+        "ReduceL1-1,18 ReduceL2-1,18 ReduceSumSquare-1,18 ReduceLogSum-1,18 ReduceLogSumExp-1,18 graphrt::SumOfSquares"
+    ),
     "regions": "RoiAlign-10,16",
     "resize": "Resize-10,11 Upsample-1,7,9",
     "rotary": "RotaryEmbedding-23",

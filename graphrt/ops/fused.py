@@ -33,6 +33,16 @@ def fused_scalars(*inputs: Array, body: Graph) -> tuple[Any, ...]:
     return outputs
 
 
+@op("FusedUpdates", domain="graphrt", outputs="*outputs")
+def fused_updates(*inputs: Array, body: Graph) -> tuple[Any, ...]:
+    """As Fused, for groups of an optimizer's updates (`graphrt.runtime.update_groups`).
+
+    inputs: float or integer, what the updates take -> outputs: new parameters and states.
+    """
+    outputs: tuple[Any, ...] = body(*inputs)  # type: ignore[operator]
+    return outputs
+
+
 def _vjp(cts: Sequence[Array], inputs: Sequence[Array], *, body: Any) -> tuple[Any, ...]:
     _, pullback = body.vjp(*inputs)
     back: tuple[Any, ...] = pullback(cts)
@@ -60,12 +70,13 @@ def _(rng: np.random.Generator) -> Iterator[Any]:
     yield (rng.normal(size=(2, 3)), rng.normal(size=3)), {"body": _chain(), "n_outputs": 2}
 
 
+@fused_updates.examples
 @fused_scalars.examples
 def _(rng: np.random.Generator) -> Iterator[Any]:
     yield (rng.normal(size=()), rng.normal(size=())), {"body": _chain(), "n_outputs": 2}
 
 
-OPS = (fused, fused_scalars)
+OPS = (fused, fused_scalars, fused_updates)
 for _op in OPS:
     _op.body_vjp(_vjp)
     _op.body_jvp(_jvp)

@@ -22,6 +22,7 @@ from graphrt.ops._reduced import (
     total,
     widen,
 )
+from graphrt.types import TensorType
 
 # ---- L1 ----------------------------------------------------------------------------------------------
 
@@ -140,6 +141,40 @@ def _(ct: Array, data: Array, axes: Any) -> Array:
 @reduce_sum_square.jvp("data")
 def _(data_dot: Array, data: Array, reduced_like: Array, axes: Any) -> Array:
     return 2 * collapse(data_dot * data, reduced_like, axes)
+
+
+@op("SumOfSquares", domain="graphrt", outputs="sum")
+def sum_of_squares(*data: Array) -> Array:
+    """The sum of the squares of all elements of all inputs: of gradients, the square of their norm.
+
+    data: float [...], one or more, of one dtype -> sum: that dtype, []. Derivative: 2 data.
+    """
+    with np.errstate(over="ignore", under="ignore"):
+        parts = [np.sum(x * x) for x in map(widen, data)]
+        return narrow(np.asarray(sum(parts[1:], parts[0])), data[0].dtype)
+
+
+@sum_of_squares.vjp("data")
+def _(ct: Array, data: tuple[Array, ...]) -> list[Array]:
+    return [(2 * ct) * x for x in data]
+
+
+@sum_of_squares.jvp("data")
+def _(data_dot: tuple[Array | None, ...], data: tuple[Array, ...]) -> Array:
+    parts = [2 * np.sum(dot * x) for dot, x in zip(data_dot, data, strict=True) if dot is not None]
+    return np.asarray(sum(parts[1:], parts[0]), data[0].dtype)
+
+
+@sum_of_squares.infer
+def _(data: tuple[TensorType, ...]) -> TensorType:
+    return TensorType(data[0].dtype, ())
+
+
+@sum_of_squares.examples
+def _(rng: np.random.Generator) -> Any:
+    yield (rng.normal(size=(2, 3)), rng.normal(size=4), rng.normal(size=())), {}
+    yield (rng.normal(size=3),), {}
+    yield (np.zeros((0, 2)), rng.normal(size=2)), {}
 
 
 # ---- logarithm of a sum ------------------------------------------------------------------------------
@@ -268,5 +303,5 @@ def _(rng: np.random.Generator) -> Any:
 
 OPS = (
     reduce_l1, reduce_l1_1, reduce_l2, reduce_l2_1, reduce_sum_square, reduce_sum_square_1,
-    reduce_log_sum, reduce_log_sum_1, reduce_log_sum_exp, reduce_log_sum_exp_1,
+    sum_of_squares, reduce_log_sum, reduce_log_sum_1, reduce_log_sum_exp, reduce_log_sum_exp_1,
 )  # fmt: skip

@@ -12,6 +12,7 @@ from graphrt.ir import Graph, Node
 from graphrt.records import dataclass
 from graphrt.runtime.flops import count_flops
 from graphrt.runtime.footprint import Footprint, Place, footprint
+from graphrt.runtime.fusion import Group
 from graphrt.types import UNKNOWN, TensorType
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def node_flops(plan: Plan, node: Node) -> float:
 
 def _fused(node: Node) -> tuple[Node, ...]:
     """The nodes that a node stands for, if it does."""
-    body = node.attributes.get("body") if node.op_type in ("Fused", "FusedScalars") else None
+    body = node.attributes.get("body") if isinstance(node, Group) else None
     return body.nodes if isinstance(body, Graph) else ()
 
 

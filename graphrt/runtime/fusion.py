@@ -5,13 +5,15 @@ A chain of large arrays takes as many passes through memory as it has nodes. Her
 type; operands may be smaller ones that broadcast. It runs where its last node stands, so nothing outside reads from it
 before that.
 
-Nodes that make single numbers are grouped by `graphrt.runtime.scalar_groups`.
+Nodes that make single numbers are grouped by `graphrt.runtime.scalar_groups`, updates of small parameters by
+`graphrt.runtime.update_groups`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
 
+from graphrt.definitions import OPTIMIZER_DOMAIN
 from graphrt.inference import Inferred
 from graphrt.ir import Graph, Node, Value
 from graphrt.records import dataclass, field
@@ -70,6 +72,10 @@ def fuse(nodes: Sequence[Node], graph: Graph, known: Inferred, registry: Registr
         from graphrt.runtime.scalar_groups import fuse_scalars  # few graphs have single numbers
 
         made = fuse_scalars(made, graph, known, registry, kept)
+    if any(n.domain == OPTIMIZER_DOMAIN for n in nodes) and registry.kernels_for("FusedUpdates", "graphrt"):
+        from graphrt.runtime.update_groups import fuse_updates  # in training alone
+
+        made = fuse_updates(made, graph, known, registry)
     if registry.kernels_for("Fused", "graphrt"):
         finder = _Finder(graph, known, registry)
         for position, node in enumerate(made):

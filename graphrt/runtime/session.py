@@ -457,26 +457,55 @@ class _Latest:
 
 
 class _Weights:
-    """The arrays of weights that a session overwrites: its own copies."""
+    """The arrays of weights that a session overwrites: its own copies, the small ones side by side in their order."""
+
+    SMALL = 1 << 16
+    """Bytes that an array has at most to lie beside others."""
 
     def __init__(self) -> None:
-        self._own: Arrays = {}
+        self._own: dict[str, tuple[Array, Array]] = {}  # the array, and the view of it that is the parameter
+        self._order: tuple[str, ...] = ()
 
     def writable(self, names: Iterable[str], parameters: Arrays) -> Arrays:
         """The arrays that hold these parameters now; one that is not the session's own is replaced by a copy."""
-        arrays: Arrays = {}
-        for name in names:
-            held, own = parameters[name], self._own.get(name)
-            if own is None or held.base is not own:
-                own = self._own[name] = np.array(held, order="C")
-                parameters[name] = _lent(own)
-            arrays[name] = own
-        return arrays
+        order, arrays = tuple(names), Arrays()
+        if order == self._order:
+            for name in order:
+                arrays[name], view = self._own[name]
+                if parameters[name] is not view:
+                    break
+            else:
+                return arrays
+        self._take(order, parameters)
+        return {name: self._own[name][0] for name in order}
+
+    def _take(self, order: tuple[str, ...], parameters: Arrays) -> None:
+        """Makes these parameters the session's own."""
+        self._order, small = order, dict[Any, list[str]]()
+        for name in order:
+            held = parameters[name]
+            if held.nbytes <= self.SMALL:
+                small.setdefault(held.dtype, []).append(name)
+            elif name not in self._own or held is not self._own[name][1]:
+                self._keep(name, np.array(held, order="C"), parameters)
+        for dtype, names in small.items():
+            memory, at = np.empty(sum(parameters[name].size for name in names), dtype), 0
+            for name in names:
+                held = parameters[name]
+                own = memory[at : at + held.size].reshape(held.shape)
+                own[...] = held
+                self._keep(name, own, parameters)
+                at += held.size
+
+    def _keep(self, name: str, own: Array, parameters: Arrays) -> None:
+        parameters[name] = view = _lent(own)
+        self._own[name] = own, view
 
     def release(self, names: Iterable[str]) -> None:
         """Forgets the arrays of parameters that live elsewhere now."""
         for name in names:
-            self._own.pop(name, None)
+            if self._own.pop(name, None) is not None:
+                self._order = ()
 
 
 def _names(given: Sequence[str]) -> tuple[str, ...]:

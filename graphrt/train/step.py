@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from graphrt.autodiff import ReverseGraph, reverse
+from graphrt.autodiff.rules import DOMAIN
 from graphrt.definitions import OPTIMIZER_DOMAIN, Optimizer
 from graphrt.errors import InputError
 from graphrt.ir import Graph, NameScope, Node, Value
@@ -187,11 +188,8 @@ class _StepWriter:
         """The sum of the squares of all gradients, and its type: the widest of theirs, but float32 at least."""
         dtypes = {w: dtype_name(self.initializers[w].dtype) for w in gradients}
         wide = "float64" if "float64" in dtypes.values() else "float32"
-        squares = [
-            self._add("ReduceSumSquare", [self.cast(g, dtypes[w], wide)], f"{w}.square", keepdims=0)
-            for w, g in gradients.items()
-        ]
-        return self._add("Sum", squares, "gradient.square"), wide
+        given = [self.cast(g, dtypes[w], wide) for w, g in gradients.items()]
+        return self._add("SumOfSquares", given, "gradient.square", DOMAIN), wide
 
     def clip(self, gradients: dict[str, str], square: str, dtype: str, limit: float) -> dict[str, str]:
         """``g * min(1, limit / (norm + 1e-6))``, the norm over all gradients together; as PyTorch's clip_grad_norm_."""
@@ -232,7 +230,7 @@ class _StepWriter:
         unused = {g for w, g in self.back.gradients.items() if w not in self.back.reached}
         return self.joint.replace(
             name=f"{model.name}.step" if model.name else "step",
-            opset_imports={**self.joint.opset_imports, OPTIMIZER_DOMAIN: 1},
+            opset_imports={**self.joint.opset_imports, OPTIMIZER_DOMAIN: 1, DOMAIN: 1},
             inputs=inputs,
             outputs=(*(v for v in self.joint.outputs if v.name in outputs), Value(square)),
             nodes=tuple(n for n in self.nodes if not unused.issuperset(n.outputs) or not n.outputs),

@@ -31,7 +31,7 @@ def test_the_plan_of_a_training_step(cli, model, options):
     done = cli("inspect", model, "--plan", "--batch", "8", "--optimizer", "sgd", *options)
     assert done.code == 0, done.err
     assert "plan of mlp.step" in done.out
-    assert "graphrt.optim::SGD" in done.out and "over w1" in done.out
+    assert "FusedUpdates[SGD SGD" in done.out and "over w1" in done.out
 
 
 def test_the_plan_within_a_limit_of_memory(cli, model):

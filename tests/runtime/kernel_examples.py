@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from graphrt import optim
+from graphrt.definitions import OPTIMIZER_DOMAIN
+from graphrt.ir import Graph, Node, Value
 from graphrt.op import Example
 
 UNARY = {
@@ -27,21 +30,44 @@ def examples(op_type, rng):
         yield from _layer_normalization(op, rng)
     if op in ("ReduceSum", "ReduceMean"):
         yield from _reduction(rng)
-    if op == "ReduceSumSquare":
+    if op == "SumOfSquares":
         yield from _squares(rng)
-    if op == "Sum":
-        yield from (Example(tuple(np.asarray(x) for x in rng.normal(size=n)), {}) for n in (1, 2, 9))
+    if op == "FusedUpdates":
+        yield from _updates(rng)
     if op == "Attention":
         yield from _attention(rng)
     if op in ("RNN", "GRU", "LSTM"):
         yield from _recurrent(op, rng)
 
 
+def _updates(rng):
+    """Two parameters, with a momentum each or without, in the first step and in a later one."""
+    defaults = optim.SGD(0.1).definition.op.defaults()
+    for momentum in (0.0, 0.9):
+        names = ["w1", "w2", "g1", "g2", "rate", "step", *(["m1", "m2"] if momentum else [])]
+        nodes = tuple(
+            Node(
+                "SGD",
+                (f"w{i}", f"g{i}", "rate", "step", *([f"m{i}"] if momentum else [])),
+                (f"w{i}.new", *([f"m{i}.new"] if momentum else [])),
+                {**defaults, "momentum": momentum},
+                OPTIMIZER_DOMAIN,
+            )
+            for i in (1, 2)
+        )
+        made = [nodes[i].outputs[k] for k in range(len(nodes[0].outputs)) for i in (0, 1)]
+        body = Graph("updates", {OPTIMIZER_DOMAIN: 1}, tuple(map(Value, names)), tuple(map(Value, made)), nodes)
+        for step in (1, 3):
+            w, g, m = ([rng.normal(size=(3, 4)), rng.normal(size=5)] for _ in range(3))
+            arrays = (*w, *g, np.asarray(0.1), np.asarray(step), *(m if momentum else ()))
+            yield Example(arrays, {"body": body, "n_outputs": len(made)})
+
+
 def _squares(rng):
-    for shape in [(), (0, 3), _shape(rng, 3), (300, 1000), (100_001,)]:
-        x = rng.normal(size=shape)
+    arrays = [rng.normal(size=shape) for shape in [(), (0, 3), _shape(rng, 3), (300, 1000), (100_001,)]]
+    for x in arrays:
         yield Example((x,), {})
-        yield Example((x.T,), {"keepdims": 0})
+        yield Example((x.T, *arrays[:3]), {})
 
 
 def _shape(rng, rank, most=9):

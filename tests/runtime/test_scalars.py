@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from graphrt.ir.builder import GraphBuilder
@@ -147,6 +147,8 @@ def test_every_op_of_one_number(x):
 @settings(max_examples=60, deadline=None)
 @given(numbers, numbers)
 def test_every_op_of_two_numbers(x, y):
+    assume(y != 0.5 or x != -np.inf)  # NumPy takes the square root of a single number, which is no power there
+
     def make(b, x, y):
         return tuple(b.op(op, x, y) for op in BINARY)
 

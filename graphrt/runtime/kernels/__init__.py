@@ -20,12 +20,12 @@ FAMILIES = {
     "losses": "SoftmaxCrossEntropyLoss",
     "matmul": "MatMul",
     "normalization": "BatchNormalization",
-    "optimizers": "graphrt.optim::SGD graphrt.optim::Adam graphrt.optim::AdamW",
+    "optimizers": "graphrt.optim::SGD graphrt.optim::Adam graphrt.optim::AdamW graphrt::FusedUpdates",
     "pointwise": "Clip HardSigmoid HardSwish Swish LeakyRelu Pow Where graphrt::OnesLike",
     "pooling": "MaxPool AveragePool GlobalAveragePool",
     "products": "Gemm",
     "recurrent": "LSTM GRU RNN",
-    "reduction": "ReduceSum ReduceMean ReduceSumSquare Sum",
+    "reduction": "ReduceSum ReduceMean graphrt::SumOfSquares",
     "resize": "Resize Upsample",
     "scalars": (
         "graphrt::FusedScalars Abs Acos Acosh Add Asin Asinh Atan Atanh Clip Cos Cosh Div Erf Exp Gelu HardSigmoid "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from operator import is_
 from typing import Generic, TypeVar
 
 from graphrt.op import Array
@@ -42,11 +43,7 @@ class Bound(Generic[T]):
     def __call__(self, *arrays: Array) -> T:
         """What ``make(*arrays)`` gives."""
         last = self._last
-        if (
-            last is not None
-            and len(arrays) == len(last[0])
-            and all(r() is a for r, a in zip(last[0], arrays, strict=True))
-        ):
+        if last is not None and len(arrays) == len(last[0]) and all(map(is_, [r() for r in last[0]], arrays)):
             return last[1]
         made = self._make(*arrays)
         self._last = tuple(weakref.ref(a, self._forget) for a in arrays), made

@@ -15,7 +15,9 @@ from graphrt.definitions import OPTIMIZER_DOMAIN, Into, KernelSite, kernel
 from graphrt.op import Array
 from graphrt.runtime import blas
 from graphrt.runtime.kernels._blocks import parts_of
+from graphrt.runtime.kernels._updates import updates_by
 from graphrt.runtime.threads import share
+from graphrt.runtime.update_groups import MOST
 
 Sum = Callable[[float, Array, float, Array], None]
 
@@ -45,7 +47,7 @@ def _address(x: Array) -> Any:
     return x.__array_interface__["data"][0]
 
 
-_NUMPY_ALONE, _BLAS_TOGETHER = 10_000, 1 << 20
+_NUMPY_ALONE, _BLAS_TOGETHER = MOST, 1 << 20
 """Up to the first number of elements a call of the BLAS costs more than what NumPy takes. OpenBLAS takes a second
 thread for y + a x, which pays from about the second number on, but never for b y + a x."""
 
@@ -151,4 +153,10 @@ def adamw(site: KernelSite) -> Into | None:
     return _adam(site, decoupled=True)
 
 
-KERNELS = (sgd, adam, adamw)
+@kernel("FusedUpdates", domain="graphrt")
+def updates(site: KernelSite) -> Into | None:
+    """Small parameters as one."""
+    return updates_by(site, {"SGD": sgd, "Adam": adam, "AdamW": adamw})
+
+
+KERNELS = (sgd, adam, adamw, updates)

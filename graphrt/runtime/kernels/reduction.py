@@ -1,4 +1,4 @@
-"""Sums and means over axes, rows as a product with ones; the sum of the squares of a whole array; sums of numbers."""
+"""Sums and means over axes, rows as a product with ones; sums of the squares of whole arrays."""
 
 from __future__ import annotations
 
@@ -46,33 +46,24 @@ def reduce_mean(site: KernelSite) -> Into | None:
     return _reduction(site, mean=True)
 
 
-@kernel("ReduceSumSquare")
-def sum_of_all_squares(site: KernelSite) -> Into | None:
-    """Over all axes: the product of the array with itself."""
-    a = site.attributes
-    everything = site.inputs.get("axes") is None and a.get("axes") is None and not a.get("noop_with_empty_axes", 0)
-    if not everything or not site.is_float("data"):
-        return None
-
-    def fill(data: Array, *rest: Array) -> None:
-        flat = data.reshape(-1)
-        rest[-1][...] = np.dot(flat, flat)
-
-    return site.into(fill)
-
-
-@kernel("Sum")
-def sum_of_numbers(site: KernelSite) -> Into | None:
-    """Of arrays without an axis, in float64."""
-    types = site.inputs["data_0"]
-    if any(not isinstance(t, TensorType) or t.dtype not in ("float32", "float64") or t.shape != () for t in types):
+@kernel("SumOfSquares", domain="graphrt")
+def sum_of_squares(site: KernelSite) -> Into | None:
+    """The product of each array with itself; these are added in float64."""
+    types = site.inputs["data"]
+    if any(not isinstance(t, TensorType) or t.dtype not in ("float32", "float64") for t in types):
         return None
 
     def fill(*arrays: Array) -> None:
-        *numbers, y = arrays
-        y.fill(sum([x.item() for x in numbers]))
+        *data, y = arrays
+        y.fill(sum(map(square, data)))
 
     return site.into(fill)
 
 
-KERNELS = (reduce_sum, reduce_mean, sum_of_all_squares, sum_of_numbers)
+def square(x: Array) -> float:
+    """The sum of the squares of an array's elements."""
+    flat = x.reshape(-1)
+    return float(np.dot(flat, flat))
+
+
+KERNELS = (reduce_sum, reduce_mean, sum_of_squares)

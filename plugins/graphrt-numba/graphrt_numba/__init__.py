@@ -20,11 +20,11 @@ MODULES = {
     ),
     "attention": "Attention",
     "normalization": "LayerNormalization RMSNormalization",
-    "reductions": "ReduceSumSquare",
+    "reductions": "graphrt::SumOfSquares",
     "softmax": "Softmax LogSoftmax SoftmaxCrossEntropyLoss",
     "recurrent": "LSTM GRU",
     "scalars": "graphrt::FusedScalars",
-    "optimizers": "graphrt.optim::SGD graphrt.optim::Adam graphrt.optim::AdamW",
+    "optimizers": "graphrt.optim::SGD graphrt.optim::Adam graphrt.optim::AdamW graphrt::FusedUpdates",
 }
 """The modules that define kernels, each in its tuple ``KERNELS``, and the ops these are for."""
 

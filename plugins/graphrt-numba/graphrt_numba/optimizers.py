@@ -10,6 +10,7 @@ import numpy as np
 
 from graphrt.definitions import OPTIMIZER_DOMAIN, Into
 from graphrt.plugin import Array, KernelSite, kernel
+from graphrt.runtime.kernels._updates import updates_by
 from graphrt_numba.sharing import PRIORITY, bounds_of, by_rows, is_worth
 
 SPEED = 0.1
@@ -100,4 +101,10 @@ def _copy(x: Array, y: Array) -> None:
         np.copyto(y, x)
 
 
-KERNELS = (sgd, adam, adamw)
+@kernel("FusedUpdates", name="numba_updates", domain="graphrt", priority=PRIORITY)
+def updates(site: KernelSite) -> Into | None:
+    """Small parameters as one."""
+    return updates_by(site, {"SGD": sgd, "Adam": adam, "AdamW": adamw})
+
+
+KERNELS = (sgd, adam, adamw, updates)
