@@ -5,11 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from graphrt_numba import sharing
-from graphrt_numba.optimizers import KERNELS
+from graphrt_numba.optimizers import adam, adamw, sgd
 
+from graphrt import optim
+from graphrt.ir.builder import GraphBuilder
 from graphrt.op import Example
 from graphrt.runtime import fusion
+from graphrt.runtime.observers import Recorder
 from graphrt.testing import check_kernel
+from graphrt.train import Trainer
 
 
 @pytest.fixture(autouse=True, params=[1, 2], ids=["whole", "in parts"])
@@ -28,6 +32,33 @@ def examples(op_type):
             yield Example((w, g, np.asarray(0.01), np.asarray(step), *state), {"weight_decay": 0.1, **setting})
 
 
-@pytest.mark.parametrize("kernel", KERNELS, ids=[k.name for k in KERNELS])
+@pytest.mark.parametrize("kernel", (sgd, adam, adamw), ids=lambda k: k.name)
 def test_does_what_the_op_does(kernel):
     assert check_kernel(kernel, examples(kernel.op_type)) > 4
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [optim.SGD(0.1, momentum=0.9, weight_decay=0.1), optim.Adam(0.01), optim.AdamW(0.01)],
+    ids=["SGD", "Adam", "AdamW"],
+)
+def test_small_parameters_as_one(optimizer):
+    """The bits are those of one by one, as a step that is observed updates them."""
+    rng = np.random.default_rng(0)
+    batch = {"x": rng.normal(size=(9, 4)).astype("float32"), "label": np.arange(9) % 4}
+    weights = []
+    for observers in ((), [Recorder()]):
+        b = GraphBuilder(dtype="float32")
+        h = b.input("x", "float32", ["n", 4])
+        for i in range(4):
+            w = b.parameter(f"w{i}", np.random.default_rng(i).normal(size=(4, 4)).astype("float32"))
+            h = b.Tanh(b.Gemm(h, w, b.parameter(f"b{i}", np.zeros(4, "float32"))))
+        b.output(h, "scores")
+        trainer = Trainer(b.build(), "softmax_cross_entropy", optimizer, observers=observers)
+        for _ in range(4):
+            trainer.step(batch)
+        kernels = [s.kernel.name for s in trainer.plan(batch).steps if s.kernel is not None]
+        assert ("numba_updates" in kernels) == (not observers)
+        weights.append(trainer.weights())
+    for name, a in weights[0].items():
+        assert a.tobytes() == weights[1][name].tobytes(), name
