@@ -38,6 +38,8 @@ FEW = 2 * WIDTH
 """Columns up to which A is not worth packing."""
 LINE = 16
 """Numbers of a line of the cache."""
+SHARED = 1 << 19
+"""Multiplications of a product within a loop for its parts to be shared out, at least."""
 ZERO = np.float32(0)
 
 
@@ -59,6 +61,35 @@ def multiply(
     """
     of_a, of_b = (address(a, a_at), a_row, a_column), (address(b, b_at), b_row, b_column)
     call(product, (rows, columns, depth, *of_a, *of_b, address(c, c_at), c_row, add))
+
+
+@helper
+def multiply_in_parts(
+    by: Any, rows: int, columns: int, depth: int, a: Array, a_at: int, a_row: int, a_column: int,
+    b: Array, b_at: int, b_row: int, b_column: int, c: Array, c_at: int, c_row: int, add: int,
+) -> None:  # fmt: skip
+    """`multiply`, its rows shared out if that pays; ``by`` is a team, how many hands it has, and ``product``."""
+    team, hands, product = by
+    x, y, z = (a, a_at, a_row, a_column), (b, b_at, b_row, b_column), (c, c_at, c_row, add)
+    if hands > 0 and rows * columns * depth >= SHARED:
+        share(team, hands, hands + 1, _some_rows, (hands + 1, product, rows, columns, depth, *x, *y, *z))
+    else:
+        multiply(product, rows, columns, depth, *x, *y, *z)
+
+
+@helper
+def _some_rows(
+    part: int, parts: int, product: int, rows: int, columns: int, depth: int, a: Array, a_at: int, a_row: int,
+    a_column: int, b: Array, b_at: int, b_row: int, b_column: int, c: Array, c_at: int, c_row: int, add: int,
+) -> None:  # fmt: skip
+    """A part's rows of a product: a multiple of `LINE`, but for the last ones."""
+    lines = -(-rows // LINE)
+    first, last = lines * part // parts * LINE, min(rows, lines * (part + 1) // parts * LINE)
+    if last > first:
+        multiply(
+            product, last - first, columns, depth, a, a_at + first * a_row, a_row, a_column,
+            b, b_at, b_row, b_column, c, c_at + first * c_row, c_row, add,
+        )  # fmt: skip
 
 
 @loop

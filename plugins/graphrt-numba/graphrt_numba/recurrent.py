@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,16 @@ from graphrt.plugin import Array, KernelSite, kernel
 from graphrt.records import dataclass
 from graphrt.runtime import fusion
 from graphrt.runtime.kernels._recurrent_walks import Layer, layer
-from graphrt_numba.sharing import PRIORITY, bounds_of, by_rows
+from graphrt.runtime.threads import threads_for
+from graphrt_numba.sharing import LEAST, PRIORITY, bounds_of
 
 SPEED = 0.02
 """Nanoseconds that a multiplication takes one thread, about, elementwise work and all."""
 WIDEST = 384
 """Units up to which the recurrent weights stay in the caches; beyond, threads had better share each step's product."""
 TOGETHER = 16
-"""Sequences of a part, at least: with fewer, products have fewer columns than a vector has numbers."""
+"""Sequences of a part, at least: with fewer, products have fewer columns than a vector has numbers. Where there are not
+enough for two parts, each step's products are shared out instead."""
 NONE = np.empty(0, np.float32)
 
 
@@ -62,11 +65,15 @@ def _walk(
         return None
     from graphrt_numba import recurrent_loops as loops
     from graphrt_numba.product_loops import product
+    from graphrt_numba.team import TEAM
 
     work = of.steps * of.batch * of.units * (of.inputs + of.units) * 4 * len(of.backward)
     groups = max(1, of.batch // TOGETHER)
     bounds = bounds_of(groups, work * SPEED) * of.batch // groups
-    run = by_rows(getattr(loops, loop), ["int64", "int64*", *["float32*"] * arrays, *["float32**"] * rooms], bounds)
+    hands = threads_for(work * SPEED, LEAST) - 1 if len(bounds) == 2 else 0
+    types = ["int64*", "int64", "int64", "int64*", *["float32*"] * arrays, *["float32**"] * rooms]
+    walk = TEAM.shares(getattr(loops, loop), types, bounds, len(bounds) - 2 + hands)
+    run = partial(walk, TEAM.numbers, hands)
     places = _places(of, int(site.attributes.get("linear_before_reset", 0)))
     return Walk(of, run, len(bounds) - 1, product(), places, getattr(loops, room)(of.batch, of.inputs, of.units))
 

@@ -4,6 +4,8 @@ States and gates are matrices [features, sequences], for at most `MOST` sequence
 stay in the second-level cache. Elementwise work goes through as many of their rows at once as the arrays of `local`
 have room for; what it gives is first put into these, so that the compiler knows that nothing overlaps.
 
+``team`` and ``hands`` are who helps with a product, for walks that are not divided themselves.
+
 ``places`` has numbers: the direction's; whether a GRU resets after the product; how many sequences, inputs, units and
 steps there are; and where a direction's part of x begins, and how far it is to the next step and sequence; the same of
 y; where a direction's part of a state begins, and how far it is to the next sequence.
@@ -17,7 +19,7 @@ import numpy as np
 
 from graphrt_numba.compiler import LOCAL, SHORT, helper, inline, local, loop, move, summing
 from graphrt_numba.functions import sigmoid, tanh
-from graphrt_numba.product_loops import multiply
+from graphrt_numba.product_loops import multiply_in_parts as multiply
 
 Array = Any
 Number = Any
@@ -37,11 +39,12 @@ def lstm_room(sequences: int, inputs: int, units: int) -> int:
 
 @loop
 def lstm(
-    first: int, last: int, product: int, places: Array, x: Array, w: Array, r: Array, b: Array, h: Array,
-    c: Array, y: Array, y_h: Array, y_c: Array, tape: Array, scratch: Array,
+    first: int, last: int, team: Array, hands: int, product: int, places: Array, x: Array, w: Array, r: Array, b: Array,
+    h: Array, c: Array, y: Array, y_h: Array, y_c: Array, tape: Array, scratch: Array,
 ) -> None:  # fmt: skip
     """y, the last states, and the tape i, o, f, g, tanh(c'), c of sequences first to last; each may be empty."""
     _, _, batch, inputs, units, steps, x_at, x_step, x_row, y_at, y_step, y_row, h_at, h_row = _unpack(places)
+    by = team, hands, product
     i, o, f, g, new, t = local(x, 1), local(x, 1), local(x, 1), local(x, 1), local(x, 1), local(x, 1)
     for start in range(first, last, MOST):
         n = min(MOST, last - start)
@@ -53,8 +56,8 @@ def lstm(
         _load(c, h_at + start * h_row, h_row, n, units, cell)
         for s in range(steps):
             _load(x, x_at + s * x_step + start * x_row, x_row, n, inputs, column)
-            multiply(product, 4 * units, n, inputs, w, 0, inputs, 1, column, 0, n, 1, z, 0, n, 0)
-            multiply(product, 4 * units, n, units, r, 0, units, 1, state, 0, n, 1, z, 0, n, 1)
+            multiply(by, 4 * units, n, inputs, w, 0, inputs, 1, column, 0, n, 1, z, 0, n, 0)
+            multiply(by, 4 * units, n, units, r, 0, units, 1, state, 0, n, 1, z, 0, n, 1)
             for row in range(0, units, group):
                 rows = min(group, units - row)
                 at, end = row * n, (row + rows) * n
@@ -94,14 +97,15 @@ def gru_room(sequences: int, inputs: int, units: int) -> int:
 
 @loop
 def gru(
-    first: int, last: int, product: int, places: Array, x: Array, w: Array, r: Array, b: Array, h: Array,
-    y: Array, y_h: Array, tape: Array, scratch: Array,
+    first: int, last: int, team: Array, hands: int, product: int, places: Array, x: Array, w: Array, r: Array, b: Array,
+    h: Array, y: Array, y_h: Array, tape: Array, scratch: Array,
 ) -> None:  # fmt: skip
     """y, the last state, and the tape z, r, g, h - g, u of sequences first to last; each may be empty.
 
     u is what the reset gate r multiplies: h, or with "after" what the recurrent weights of g make of h.
     """
     _, after, batch, inputs, units, steps, x_at, x_step, x_row, y_at, y_step, y_row, h_at, h_row = _unpack(places)
+    by = team, hands, product
     f, g, t, u = local(x, 1), local(x, 1), local(x, 1), local(x, 1)
     for start in range(first, last, MOST):
         n = min(MOST, last - start)
@@ -114,11 +118,11 @@ def gru(
         _load(h, h_at + start * h_row, h_row, n, units, state)
         for s in range(steps):
             _load(x, x_at + s * x_step + start * x_row, x_row, n, inputs, column)
-            multiply(product, 3 * units, n, inputs, w, 0, inputs, 1, column, 0, n, 1, z, 0, n, 0)
-            multiply(product, 2 * units, n, units, r, 0, units, 1, state, 0, n, 1, z, 0, n, 1)
+            multiply(by, 3 * units, n, inputs, w, 0, inputs, 1, column, 0, n, 1, z, 0, n, 0)
+            multiply(by, 2 * units, n, units, r, 0, units, 1, state, 0, n, 1, z, 0, n, 1)
             if after:
                 of_g = 2 * units * units
-                multiply(product, units, n, units, r, of_g, units, 1, state, 0, n, 1, inner, 0, n, 0)
+                multiply(by, units, n, units, r, of_g, units, 1, state, 0, n, 1, inner, 0, n, 0)
             for row in range(0, units, group):
                 rows = min(group, units - row)
                 at, end, record = row * n, (row + rows) * n, (s * 5 * units + row) * batch + start
@@ -145,7 +149,7 @@ def gru(
                     _store(u, rows, n, tape, record + 4 * units * batch, batch)
             if not after:
                 of_g = 2 * units * units
-                multiply(product, units, n, units, r, of_g, units, 1, inner, 0, n, 1, z, 2 * size, n, 1)
+                multiply(by, units, n, units, r, of_g, units, 1, inner, 0, n, 1, z, 2 * size, n, 1)
             for row in range(0, units, group):
                 rows = min(group, units - row)
                 at, end, record = row * n, (row + rows) * n, (s * 5 * units + row) * batch + start
@@ -175,14 +179,15 @@ def cotangents_room(sequences: int, inputs: int, units: int) -> int:
 
 @loop
 def lstm_cotangents(
-    first: int, last: int, product: int, places: Array, ct_y: Array, ct_h: Array, ct_c: Array, x: Array,
-    w: Array, r: Array, h: Array, y: Array, tape: Array, x_ct: Array, h_ct: Array, c_ct: Array,
+    first: int, last: int, team: Array, hands: int, product: int, places: Array, ct_y: Array, ct_h: Array, ct_c: Array,
+    x: Array, w: Array, r: Array, h: Array, y: Array, tape: Array, x_ct: Array, h_ct: Array, c_ct: Array,
     w_ct: Array, r_ct: Array, sums: Array, scratch: Array,
 ) -> None:  # fmt: skip
     """Back along the tape: the cotangents of the inputs and first states of sequences first to last, and what these
     sequences add to those of the weights; ``sums`` takes the sum of dz over steps and sequences. Each may be empty.
     """
     _, _, batch, inputs, units, steps, _, _, _, y_at, y_step, y_row, h_at, h_row = _unpack(places)
+    by = team, hands, product
     di, do, df, dg, dc = local(x, 1), local(x, 1), local(x, 1), local(x, 1), local(x, 1)
     for start in range(first, last, MOST):
         n = min(MOST, last - start)
@@ -209,14 +214,14 @@ def lstm_cotangents(
                 _store(df, rows, n, dz, (2 * units + row) * pitch + column, pitch)
                 _store(dg, rows, n, dz, (3 * units + row) * pitch + column, pitch)
                 _store(dc, rows, n, ct_cell, row * n, n)
-            multiply(product, units, n, 4 * units, r, 0, 1, units, dz, column, pitch, 1, ct_state, 0, n, 0)
-            _to_input(product, places, start, n, s, 4 * units, w, dz, pitch, x_ct)
+            multiply(by, units, n, 4 * units, r, 0, 1, units, dz, column, pitch, 1, ct_state, 0, n, 0)
+            _to_input(by, places, start, n, s, 4 * units, w, dz, pitch, x_ct)
             _see(places, start, n, s, x, h, y, seen)
             if column == 0:
                 taken, add = min(block, steps - s) * n, 0 if start == first and s + block >= steps else 1
                 given, before = _seen(seen, block * n, inputs, units)
-                _to_weights(product, 4 * units, inputs, taken, dz, 0, pitch, given, add, w_ct, 0)
-                _to_weights(product, 4 * units, units, taken, dz, 0, pitch, before, add, r_ct, 0)
+                _to_weights(by, 4 * units, inputs, taken, dz, 0, pitch, given, add, w_ct, 0)
+                _to_weights(by, 4 * units, units, taken, dz, 0, pitch, before, add, r_ct, 0)
                 _to_biases(4 * units, taken, dz, pitch, add, sums)
         if h_ct.size:
             _unload(ct_state, n, units, h_ct, h_at + start * h_row, h_row)
@@ -241,12 +246,13 @@ def _lstm_slopes(
 
 @loop
 def gru_cotangents(
-    first: int, last: int, product: int, places: Array, ct_y: Array, ct_h: Array, x: Array,
+    first: int, last: int, team: Array, hands: int, product: int, places: Array, ct_y: Array, ct_h: Array, x: Array,
     w: Array, r: Array, h: Array, y: Array, tape: Array, x_ct: Array, h_ct: Array,
     w_ct: Array, r_ct: Array, sums: Array, scratch: Array,
 ) -> None:  # fmt: skip
     """As `lstm_cotangents`. The rows of dz are those of z, r and g, and below them with "after" that of u, else r h."""
     _, after, batch, inputs, units, steps, _, _, _, y_at, y_step, y_row, h_at, h_row = _unpack(places)
+    by = team, hands, product
     of_g, below = 2 * units * units, 3 * units
     dz_, dr, dg, du, dh = local(x, 1), local(x, 1), local(x, 1), local(x, 1), local(x, 1)
     for start in range(first, last, MOST):
@@ -280,10 +286,10 @@ def gru_cotangents(
                     _store(du, rows, n, dz, (below + row) * pitch + column, pitch)
             if after:
                 of_u = below * pitch + column
-                multiply(product, units, n, units, r, of_g, 1, units, dz, of_u, pitch, 1, ct_state, 0, n, 1)
+                multiply(by, units, n, units, r, of_g, 1, units, dz, of_u, pitch, 1, ct_state, 0, n, 1)
             else:
                 dg_at = 2 * units * pitch + column
-                multiply(product, units, n, units, r, of_g, 1, units, dz, dg_at, pitch, 1, inner, 0, n, 0)
+                multiply(by, units, n, units, r, of_g, 1, units, dz, dg_at, pitch, 1, inner, 0, n, 0)
                 for j in range(units):
                     at = (s * 5 * units + j) * batch + start
                     _through_reset(
@@ -293,19 +299,19 @@ def gru_cotangents(
                     _store(dr, 1, n, dz, (units + j) * pitch + column, pitch)
                     _store(du, 1, n, dz, (below + j) * pitch + column, pitch)
                     _store(dh, 1, n, ct_state, j * n, n)
-            multiply(product, units, n, 2 * units, r, 0, 1, units, dz, column, pitch, 1, ct_state, 0, n, 1)
-            _to_input(product, places, start, n, s, 3 * units, w, dz, pitch, x_ct)
+            multiply(by, units, n, 2 * units, r, 0, 1, units, dz, column, pitch, 1, ct_state, 0, n, 1)
+            _to_input(by, places, start, n, s, 3 * units, w, dz, pitch, x_ct)
             _see(places, start, n, s, x, h, y, seen)
             if column == 0:
                 taken, add = min(block, steps - s) * n, 0 if start == first and s + block >= steps else 1
                 given, before = _seen(seen, block * n, inputs, units)
-                _to_weights(product, 3 * units, inputs, taken, dz, 0, pitch, given, add, w_ct, 0)
-                _to_weights(product, 2 * units, units, taken, dz, 0, pitch, before, add, r_ct, 0)
+                _to_weights(by, 3 * units, inputs, taken, dz, 0, pitch, given, add, w_ct, 0)
+                _to_weights(by, 2 * units, units, taken, dz, 0, pitch, before, add, r_ct, 0)
                 if after:
-                    _to_weights(product, units, units, taken, dz, below * pitch, pitch, before, add, r_ct, of_g)
+                    _to_weights(by, units, units, taken, dz, below * pitch, pitch, before, add, r_ct, of_g)
                 elif r_ct.size:
                     multiply(
-                        product, units, units, taken, dz, 2 * units * pitch, pitch, 1, dz, below * pitch, 1, pitch,
+                        by, units, units, taken, dz, 2 * units * pitch, pitch, 1, dz, below * pitch, 1, pitch,
                         r_ct, of_g, units, add,
                     )  # fmt: skip
                 _to_biases(4 * units, taken, dz, pitch, add, sums)
@@ -367,12 +373,12 @@ def _see(places: Array, start: int, n: int, s: int, x: Array, h: Array, y: Array
 
 @helper
 def _to_weights(
-    product: int, rows: int, columns: int, depth: int, dz: Array, dz_at: int, pitch: int, seen: Array,
+    by: Any, rows: int, columns: int, depth: int, dz: Array, dz_at: int, pitch: int, seen: Array,
     add: int, made: Array, made_at: int,
 ) -> None:  # fmt: skip
     """The cotangents of some weights [rows, columns] from a block of steps; nothing where these are not wanted."""
     if made.size:
-        multiply(product, rows, columns, depth, dz, dz_at, pitch, 1, seen, 0, columns, 1, made, made_at, columns, add)
+        multiply(by, rows, columns, depth, dz, dz_at, pitch, 1, seen, 0, columns, 1, made, made_at, columns, add)
 
 
 @summing
@@ -387,14 +393,14 @@ def _to_biases(rows: int, depth: int, dz: Array, pitch: int, add: int, sums: Arr
 
 @helper
 def _to_input(
-    product: int, places: Array, start: int, n: int, s: int, rows: int, w: Array, dz: Array, pitch: int,
+    by: Any, places: Array, start: int, n: int, s: int, rows: int, w: Array, dz: Array, pitch: int,
     x_ct: Array,
 ) -> None:  # fmt: skip
     """The cotangents of a step's inputs; those of the second direction are added to the first's."""
     second, _, _, inputs, _, steps, x_at, x_step, x_row, _, _, _, _, _ = _unpack(places)
     if x_ct.size:
         add, at, column = 1 if second else 0, x_at + s * x_step + start * x_row, s % _block(steps, n) * n
-        multiply(product, n, inputs, rows, dz, column, 1, pitch, w, 0, inputs, 1, x_ct, at, x_row, add)
+        multiply(by, n, inputs, rows, dz, column, 1, pitch, w, 0, inputs, 1, x_ct, at, x_row, add)
 
 
 # ---- matrices [features, sequences], and arrays where a sequence's features lie side by side -------------------

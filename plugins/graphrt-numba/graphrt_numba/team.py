@@ -235,10 +235,17 @@ class Team:
         self._gates = [SimpleQueue() for _ in self._gates]
         self._asleep[:] = [True] * len(self._gates)
 
-    def shares(self, loop: Loop, arguments: Sequence[str], bounds: Array) -> Callable[..., None]:
-        """A function that runs a loop for all rows; see `graphrt_numba.sharing.by_rows`."""
+    def shares(
+        self, loop: Loop, arguments: Sequence[str], bounds: Array, hands: int | None = None
+    ) -> Callable[..., None]:
+        """A function that runs a loop for all rows; see `graphrt_numba.sharing.by_rows`.
+
+        ``hands`` is how many threads are to be awake beside the caller's: as many as there are further parts, or more
+        where the loop itself shares out work.
+        """
         address = loop.address("int64", "int64", *(t.replace("**", "*") for t in arguments))
-        return self.calls(_sharing(tuple(arguments)), len(bounds) - 2, bounds, address)
+        hands = len(bounds) - 2 if hands is None else hands
+        return self.calls(_sharing(tuple(arguments)), hands, bounds, address)
 
     def calls(self, run: Callable[..., None], hands: int, *first: Any) -> Callable[..., None]:
         """A function that calls ``run(numbers, hands, *first, ...)`` when so many threads are awake, or about to be."""
