@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from graphrt_numba import recurrent, sharing
 
+from graphrt.ir.builder import GraphBuilder
 from graphrt.op import Example
 from graphrt.runtime import fusion
+from graphrt.runtime.session import Session
 from graphrt.testing import check_kernel
 
 
@@ -45,3 +47,25 @@ def examples(op_type):
 @pytest.mark.parametrize("kernel", recurrent.KERNELS, ids=[k.name for k in recurrent.KERNELS])
 def test_does_what_the_op_does(kernel):
     assert check_kernel(kernel, examples(kernel.op_type)) > 0
+
+
+@pytest.mark.parametrize("op_type", ["LSTM", "GRU"])
+def test_products_of_few_sequences_are_shared_out_with_the_same_bits(op_type, monkeypatch):
+    """Of one part, with two threads for each step's products and with one."""
+    monkeypatch.setattr(sharing, "threads_for", lambda nanoseconds, least: 1)
+    rng = np.random.default_rng(4)
+    gates, (t, n, i, h) = {"GRU": 3, "LSTM": 4}[op_type], (4, 8, 130, 200)
+    b = GraphBuilder(dtype="float32")
+    x = b.parameter("x", rng.normal(size=(t, n, i)).astype("float32"))
+    w = b.parameter("w", rng.normal(size=(1, gates * h, i)).astype("float32") / 20)
+    r = b.parameter("r", rng.normal(size=(1, gates * h, h)).astype("float32") / 20)
+    b.output(b.ReduceSumSquare(b.op(op_type, x, w, r, hidden_size=h, n_outputs=1), keepdims=0), "y")
+    found = []
+    for count in (1, 2):
+        monkeypatch.setattr(recurrent, "threads_for", lambda nanoseconds, least, count=count: count)
+        session = Session(b.build())
+        value, gradients = session.value_and_grad()
+        assert f"numba_{op_type.lower()}_cotangents" in [s.kernel.name for s in session.last_plan.steps if s.kernel]
+        found.append([value, *gradients.values()])
+    for one, other in zip(*found, strict=True):
+        assert one.tobytes() == other.tobytes()
