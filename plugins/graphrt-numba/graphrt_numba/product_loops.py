@@ -34,8 +34,8 @@ DEPTH, ROWS, COLUMNS = 512, 32 * HEIGHT, 128
 """Columns of a block of A, which are the rows of one of B; rows of a block of A; columns of a block of B."""
 LEFT, RIGHT, EDGE = ROWS * DEPTH // LOCAL + 1, COLUMNS * DEPTH // LOCAL, HEIGHT * LANES // LOCAL + 1
 """The memory for a block of A, for one of B, and for a tile, as `local` counts it."""
-FEW = 2 * WIDTH
-"""Columns up to which A is not worth packing."""
+FEW, LOW = 2 * WIDTH, 16 * HEIGHT
+"""Columns up to which A is not worth packing, and rows up to which B is not, where its lines are whole vectors."""
 LINE = 16
 """Numbers of a line of the cache."""
 SHARED = 1 << 19
@@ -113,7 +113,7 @@ def _multiply(
                 count = min(COLUMNS, columns - j)
                 of_b, of_c = k * b_row + j * b_column, i * c_row + j
                 panels, from_, between, wide, following, lines = b, of_b, b_row, WIDTH, 0, 0
-                if high > 2 * HEIGHT or b_column != 1 or count % LANES:
+                if high > LOW or b_column != 1 or count % LANES:
                     pack_right(b, of_b, b_row, b_column, deep, count, right)
                     panels, from_, between, wide = right, 0, WIDTH, deep * WIDTH
                     if j + count < columns:

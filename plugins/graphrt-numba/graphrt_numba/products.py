@@ -19,8 +19,8 @@ SPEED = 0.02
 """Nanoseconds that one multiplication takes, about."""
 FEWEST = 4
 """Rows and columns of a product, at least: with fewer, most of the time goes to reading the other operand."""
-SMALLEST = 1 << 12
-"""Multiplications of a product, at least."""
+SMALLEST = 1 << 17
+"""Multiplications of a product, at least: smaller ones take NumPy less time, and the BLAS has one thread for them."""
 TALL, WIDE = 8, 32
 """Parts of a product begin at multiples of so many rows and columns."""
 LARGEST, DEEP = 1 << 14, 128

@@ -16,7 +16,7 @@ from graphrt.op import Example
 from graphrt.runtime import fusion
 from graphrt.testing import check_kernel
 
-SIZES = st.one_of(st.integers(1, 20), st.sampled_from([31, 32, 33, 48, 63, 100, 257]))
+SIZES = st.one_of(st.integers(1, 20), st.sampled_from([31, 32, 33, 48, 63, 100, 160, 257]))
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +106,8 @@ def examples(op_type):
             yield Example((*(array(*s) for s in shapes), array(33, 70)), {"transA": a, "transB": b})
             shapes = (900, 33) if a else (33, 900), (70, 900) if b else (900, 70)  # sums in parts
             yield Example((*(array(*s) for s in shapes), array(33, 70)), {"transA": a, "transB": b})
+            shapes = (700, 33) if a else (33, 700), (96, 700) if b else (700, 96)  # columns in whole vectors
+            yield Example((*(array(*s) for s in shapes), array(33, 96)), {"transA": a, "transB": b})
     else:
         for stack in ((), (3,), (2, 3), (2, 1, 2, 2)):
             yield Example((array(*stack, 33, 40), array(*stack, 40, 70)), {})
@@ -117,6 +119,7 @@ def examples(op_type):
 @pytest.mark.parametrize("threads", [1, 3])
 def test_does_what_the_op_does(monkeypatch, kernel, threads):
     monkeypatch.setattr(fusion, "LEAST", 1)
+    monkeypatch.setattr(products, "SMALLEST", 1)
     monkeypatch.setattr(products, "threads_for", lambda nanoseconds, least: threads)
     assert check_kernel(kernel, examples(kernel.op_type.partition(".")[0])) > 3
 
