@@ -34,7 +34,7 @@ DEPTH, ROWS, COLUMNS = 512, 32 * HEIGHT, 128
 """Columns of a block of A, which are the rows of one of B; rows of a block of A; columns of a block of B."""
 LEFT, RIGHT, EDGE = ROWS * DEPTH // LOCAL + 1, COLUMNS * DEPTH // LOCAL, HEIGHT * LANES // LOCAL + 1
 """The memory for a block of A, for one of B, and for a tile, as `local` counts it."""
-FEW, LOW = 2 * WIDTH, 16 * HEIGHT
+FEW, LOW = 2 * WIDTH, 8 * HEIGHT
 """Columns up to which A is not worth packing, and rows up to which B is not, where its lines are whole vectors."""
 LINE = 16
 """Numbers of a line of the cache."""
