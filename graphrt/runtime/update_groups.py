@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from graphrt.definitions import OPTIMIZER_DOMAIN
 from graphrt.inference import Inferred
 from graphrt.ir import Graph, Node, Value
+from graphrt.records import dataclass, field
 from graphrt.registry import Registry
 from graphrt.runtime.fusion import Group
 from graphrt.types import TensorType
@@ -30,29 +31,39 @@ all of them together."""
 def fuse_updates(nodes: list[Node], graph: Graph, known: Inferred, registry: Registry) -> list[Node]:
     """The nodes with groups of updates; each runs where its last member stands."""
     read = {i for n in nodes for i in n.free_inputs()}.union(graph.output_names)
-    groups: dict[object, list[int]] = {}
-    rooms: dict[object, int] = {}
-    finished: list[list[int]] = []
+    groups: dict[object, _Group] = {}
+    finished: list[_Group] = []
     for position, node in enumerate(nodes):
         found = _member(node, known) if read.isdisjoint(node.outputs) else None
         if found is None:
             continue
         key, size = found
-        if rooms.get(key, 0) < size or node.inputs[1] in (nodes[i].inputs[1] for i in groups[key]):
-            finished.append(groups.pop(key, []))
-            groups[key], rooms[key] = [], MOST
-        groups[key].append(position)
-        rooms[key] -= size
-    finished = [g for g in (*finished, *groups.values()) if len(g) >= FEWEST]
-    if not finished:
+        group = groups.setdefault(key, _Group())
+        if group.size + size > MOST or node.inputs[1] in group.gradients:
+            finished.append(group)
+            group = groups[key] = _Group()
+        group.members.append(position)
+        group.gradients.add(node.inputs[1])
+        group.size += size
+    made = [g.members for g in (*finished, *groups.values()) if len(g.members) >= FEWEST]
+    if not made:
         return nodes
-    at = {g[-1]: g for g in finished}
-    inside = {i for g in finished for i in g}
+    at = {members[-1]: members for members in made}
+    inside = {i for members in made for i in members}
     return [
-        _group([nodes[i] for i in at[p]], graph, known, registry) if p in at else node
+        _node([nodes[i] for i in at[p]], graph, known, registry) if p in at else node
         for p, node in enumerate(nodes)
         if p in at or p not in inside
     ]
+
+
+@dataclass(slots=True)
+class _Group:
+    """Positions of the members, their gradients, and how many elements they have."""
+
+    members: list[int] = field(default_factory=list)
+    gradients: set[str] = field(default_factory=set)
+    size: int = 0
 
 
 def _member(node: Node, known: Inferred) -> tuple[object, int] | None:
@@ -73,7 +84,7 @@ def _member(node: Node, known: Inferred) -> tuple[object, int] | None:
     return (node.op_type, t.dtype, *numbers[:2], tuple(map(bool, states)), tuple(sorted(node.attributes.items()))), size
 
 
-def _group(nodes: list[Node], graph: Graph, known: Inferred, registry: Registry) -> Node:
+def _node(nodes: list[Node], graph: Graph, known: Inferred, registry: Registry) -> Node:
     """The node: inputs are all parameters, all gradients, learning rate, step, then all of the first state, and so on;
     outputs all new parameters, all of the new first state, and so on."""
     rate, step = nodes[0].inputs[2:4]
