@@ -100,8 +100,8 @@ class _Planner:
         storage = assign_storage(graph, works, self.known, reuse)
         steps = [self._step(w, storage, i) for i, w in enumerate(storage.works)]
         fetches = {o: self.slot(o) for o in graph.output_names}
-        updates = {k: self.slot(v) for k, v in graph.state_updates.items() if k not in storage.overwritten}
         overwritten = {k: self.slot(graph.state_updates[k]) for k in storage.overwritten}
+        updates = {k: self.slot(v) for k, v in graph.state_updates.items() if k not in overwritten}
         feeds = {n: s for n, s in self.slot_of.items() if n in leaves and self.slots[s] is None}
         buffers = [Buffer(self.slot(name), t.offset, t.type) for name, t in storage.places.items()]
         return Plan(

@@ -162,8 +162,8 @@ def _put_overwriting_last(graph: Graph, storage: Storage, known: Inferred, share
             o in old_of
             and o not in read
             and shared.of(old_of[o]) not in outside
-            and _may_overwrite(w.node, w.call, o, old_of[o], known)
-            for o in w.node.outputs
+            and _may_overwrite(w.node, w.call, k, old_of[o], known)
+            for k, o in enumerate(w.node.outputs)
             if o
         )
     ]
@@ -189,10 +189,9 @@ def _put_preparing_first(graph: Graph, storage: Storage, known: Inferred) -> Non
     storage.works, storage.preparing = first + rest, len(first)
 
 
-def _may_overwrite(node: Node, call: Into, output: str, old: str, known: Inferred) -> bool:
-    index = node.outputs.index(output)
-    places = call.over.get(index, ())
-    return known.types.get(old) == call.outputs[index] and any(node.inputs[i : i + 1] == (old,) for i in places)
+def _may_overwrite(node: Node, call: Into, output: int, old: str, known: Inferred) -> bool:
+    places = call.over.get(output, ())
+    return known.types.get(old) == call.outputs[output] and any(node.inputs[i : i + 1] == (old,) for i in places)
 
 
 class _Classes:
