@@ -127,6 +127,25 @@ def signature(feeds: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple((k, x.dtype, x.shape) if isinstance(x, np.ndarray) else (k, None, None) for k, x in feeds.items())
 
 
+PlainTypes = dict[str, tuple[Any, tuple[int, ...]] | None]
+
+
+def plain_types(feeds: Mapping[str, Any]) -> PlainTypes:
+    """The dtype and shape of each array, None for anything else: what `have_types` compares with."""
+    return {k: (x.dtype, x.shape) if type(x) is np.ndarray else None for k, x in feeds.items()}
+
+
+def have_types(feeds: Mapping[str, Any], types: PlainTypes) -> bool:
+    """Whether these are arrays of the very names, dtypes and shapes; quicker than to compare signatures."""
+    if len(feeds) != len(types):
+        return False
+    for name, x in feeds.items():
+        known = types.get(name)
+        if known is None or type(x) is not np.ndarray or x.dtype is not known[0] or x.shape != known[1]:
+            return False
+    return True
+
+
 def types_of(graph: Graph, feeds: Mapping[str, Any]) -> dict[str, ValueType]:
     """The exact types of what is fed, and the declared ones of the rest."""
     types = {v.name: v.type for v in graph.inputs}

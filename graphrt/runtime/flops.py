@@ -121,6 +121,7 @@ def _per_number(operations: float) -> Count:
 
 
 _FORWARD: dict[str, Count] = {
+    "SumOfSquares": lambda read, made, _: 2.0 * sum(map(_size, read)),
     "MatMul": _matmul,
     "Gemm": _gemm,
     "Conv": _conv,

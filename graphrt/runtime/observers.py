@@ -14,6 +14,7 @@ import numpy as np
 from graphrt.errors import NonFiniteError
 from graphrt.ir import Node, format_node
 from graphrt.runtime.interpreter import Plan, Step, Watch
+from graphrt.runtime.ownership import copied
 
 
 class Observer(Protocol):
@@ -53,7 +54,7 @@ class Recorder:
 
     def on_node(self, node: Node, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
         """Keeps the inputs and outputs of one node."""
-        self.values.update((name, _copied(x)) for name, x in (*inputs.items(), *outputs.items()))
+        self.values.update((name, copied(x)) for name, x in (*inputs.items(), *outputs.items()))
         self.nodes.append(node)
 
 
@@ -80,10 +81,6 @@ class FiniteGuard:
                         f"({int(np.sum(bad))} of {x.size} elements), "
                         f"from {given or 'no inputs'}:\n  {format_node(node)}"
                     )
-
-
-def _copied(x: Any) -> Any:
-    return [_copied(e) for e in x] if isinstance(x, list) else x.copy() if isinstance(x, np.ndarray) else x
 
 
 def _range(x: Any) -> str:

@@ -19,10 +19,11 @@ from graphrt.op import Array
 from graphrt.passes.mode import set_mode
 from graphrt.records import dataclass
 from graphrt.registry import Registry
-from graphrt.runtime.feeds import check_feeds, signature, types_of
+from graphrt.runtime.feeds import check_feeds, have_types, plain_types, signature, types_of
 from graphrt.runtime.interpreter import BeforeUpdate, Plan, RunContext, execute
 from graphrt.runtime.memory import Memory, parse_bytes
 from graphrt.runtime.observers import Observer, watch_with
+from graphrt.runtime.ownership import OwnWeights, copied, frozen, lent, owned
 from graphrt.runtime.plan import make_plan
 from graphrt.runtime.threads import limit_threads
 from graphrt.types import TensorType, is_differentiable
@@ -90,7 +91,7 @@ class Session:
             raise InputError(f"threads is a whole number of at least 1, not {threads}")
         self.threads = threads
         self.memory_limit = None if memory_limit is None else parse_bytes(memory_limit)
-        self._weights = _Weights() if in_place else None
+        self._weights = OwnWeights() if in_place else None
         if self._weights is not None:
             self._weights.writable(graph.state_updates, self.parameters)
         self._memory = Memory()
@@ -187,7 +188,7 @@ class Session:
         first = self._plan((*key, "first"), split.first, feeds)
         early = self._run(first, feeds)
         residuals = {r: early[r] for r in split.residuals}
-        outputs = {o: _copied(early[o]) if o in residuals else early[o] for o in values}
+        outputs = {o: copied(early[o]) if o in residuals else early[o] for o in values}
 
         def pullback(cotangents: Mapping[str, Any]) -> Arrays:
             _check_tangents(cotangents, outputs, "output")
@@ -197,7 +198,7 @@ class Session:
             }
             second = self._plan((*key, "second", signature(feeds)), split.second, residuals | seeds, first.known)
             late = self._run(second, residuals | seeds, now)
-            return {w: late[g] if g in late else _copied(early[g]) for w, g in joint.gradients.items()}
+            return {w: late[g] if g in late else copied(early[g]) for w, g in joint.gradients.items()}
 
         return outputs, pullback
 
@@ -350,17 +351,17 @@ class Session:
         overwritten: Arrays = {}
         if plan.overwritten and self._weights is not None:
             overwritten = self._weights.writable(plan.overwritten, self.parameters)
-        given = {n: _lent(feeds[n] if n in feeds else now.weights[n]) for n in plan.feeds}
+        given = {n: lent(feeds[n] if n in feeds else now.weights[n]) for n in plan.feeds}
         with self._limited():
             slots = execute(plan, given, context, overwritten)
         taken: set[int] = set()
         if at is None:
             self.step += 1
             if plan.updates:
-                self.parameters.update((n, _frozen(_owned(slots[slot], taken))) for n, slot in plan.updates.items())
+                self.parameters.update((n, frozen(owned(slots[slot], taken))) for n, slot in plan.updates.items())
                 if self._weights is not None:
                     self._weights.release(plan.updates)
-        return {name: _owned(slots[slot], taken) for name, slot in plan.fetches.items()}
+        return {name: owned(slots[slot], taken) for name, slot in plan.fetches.items()}
 
     def _plan(self, key: Any, graph: Graph, feeds: Mapping[str, Any], outer: Inferred | None = None) -> Plan:
         """The plan for a graph made from the session's own; ``outer`` is what is known of values computed before."""
@@ -443,119 +444,16 @@ class _Latest:
 
     def __init__(self, key: Any, observed: bool, feeds: Mapping[str, Any], plan: Plan):
         self.key, self.observed, self.plan = key, observed, plan
-        self.types = {name: (x.dtype, x.shape) if type(x) is np.ndarray else None for name, x in feeds.items()}
+        self.types = plain_types(feeds)
 
     def serves(self, key: Any, observed: bool, given: Mapping[str, Any]) -> bool:
         """Whether it is for this, and this needs no check."""
-        if key != self.key or observed is not self.observed or len(given) != len(self.types):
-            return False
-        for name, x in given.items():
-            fits = self.types.get(name)
-            if fits is None or type(x) is not np.ndarray or x.dtype is not fits[0] or x.shape != fits[1]:
-                return False
-        return True
-
-
-class _Weights:
-    """The arrays of weights that a session overwrites: its own copies, the small ones side by side in their order."""
-
-    SMALL = 1 << 16
-    """Bytes that an array has at most to lie beside others."""
-
-    def __init__(self) -> None:
-        self._own: dict[str, tuple[Array, Array]] = {}  # the array, and the view of it that is the parameter
-        self._order: tuple[str, ...] = ()
-
-    def writable(self, names: Iterable[str], parameters: Arrays) -> Arrays:
-        """The arrays that hold these parameters now; one that is not the session's own is replaced by a copy."""
-        order, arrays = tuple(names), Arrays()
-        if order == self._order:
-            for name in order:
-                arrays[name], view = self._own[name]
-                if parameters[name] is not view:
-                    break
-            else:
-                return arrays
-        self._take(order, parameters)
-        return {name: self._own[name][0] for name in order}
-
-    def _take(self, order: tuple[str, ...], parameters: Arrays) -> None:
-        """Makes these parameters the session's own."""
-        self._order, small = order, dict[Any, list[str]]()
-        for name in order:
-            held = parameters[name]
-            if held.nbytes <= self.SMALL:
-                small.setdefault(held.dtype, []).append(name)
-            elif name not in self._own or held is not self._own[name][1]:
-                self._keep(name, np.array(held, order="C"), parameters)
-        for dtype, names in small.items():
-            memory, at = np.empty(sum(parameters[name].size for name in names), dtype), 0
-            for name in names:
-                held = parameters[name]
-                own = memory[at : at + held.size].reshape(held.shape)
-                own[...] = held
-                self._keep(name, own, parameters)
-                at += held.size
-
-    def _keep(self, name: str, own: Array, parameters: Arrays) -> None:
-        parameters[name] = view = _lent(own)
-        self._own[name] = own, view
-
-    def release(self, names: Iterable[str]) -> None:
-        """Forgets the arrays of parameters that live elsewhere now."""
-        for name in names:
-            if self._own.pop(name, None) is not None:
-                self._order = ()
+        return key == self.key and observed is self.observed and have_types(given, self.types)
 
 
 def _names(given: Sequence[str]) -> tuple[str, ...]:
     """Names as a tuple; a single string is one name."""
     return (given,) if isinstance(given, str) else tuple(given)
-
-
-def _lent(x: Any) -> Any:
-    """An array as a run gets it: read-only, and so is every view of it that an op may return."""
-    if isinstance(x, np.ndarray):
-        if not x.flags.writeable:
-            return x
-        view = x.view()
-        view.setflags(write=False)
-        return view
-    return [_lent(e) for e in x] if isinstance(x, list) else x
-
-
-def _frozen(x: Any) -> Any:
-    """An array made read-only: weights are replaced, never written to, so a run may borrow them as they are."""
-    if isinstance(x, np.ndarray):
-        x.flags.writeable = False
-    return x
-
-
-def _owned(x: Any, taken: set[int]) -> Any:
-    """A result that its receiver may keep and write to: what is lent, or taken already, is copied.
-
-    Args:
-        x: what an op returned.
-        taken: identities of the memory of what was given away before; added to.
-    """
-    if isinstance(x, (list, tuple)):
-        return [_owned(e, taken) for e in x]
-    if isinstance(x, np.generic):
-        return np.asarray(x)
-    if not isinstance(x, np.ndarray):
-        return x
-    root = x
-    while isinstance(root.base, np.ndarray):
-        root = root.base
-    if not x.flags.writeable or id(root) in taken:
-        return x.copy()
-    taken.add(id(root))
-    return x
-
-
-def _copied(x: Any) -> Any:
-    """An array, or a list of arrays, in memory of its own."""
-    return [_copied(e) for e in x] if isinstance(x, list) else x.copy() if isinstance(x, np.ndarray) else x
 
 
 def _basis(x: Array) -> Iterable[Array]:

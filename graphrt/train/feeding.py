@@ -10,6 +10,7 @@ import numpy as np
 from graphrt.errors import InputError
 from graphrt.ir import Graph, Value
 from graphrt.op import Array
+from graphrt.runtime.feeds import PlainTypes, have_types, plain_types
 from graphrt.train.data import Dataset, as_dataset
 from graphrt.types import TensorType, numpy_dtype
 
@@ -35,7 +36,7 @@ class Feeder:
         self._required = [n for n in model.input_names if n not in model.initializers]
         self._targets = inputs.get(target) if target else None
         self._float = numpy_dtype(float_dtype) if float_dtype else None
-        self._latest: dict[str, tuple[str, Any, tuple[int, ...]]] = {}
+        self._latest: tuple[PlainTypes, dict[str, str]] = {}, {}  # of a batch taken as it was, and what was renamed
 
     def arrays(self, batch: Mapping[str, Any]) -> dict[str, Array]:
         """The arrays to run the graph with.
@@ -43,25 +44,13 @@ class Feeder:
         Raises:
             InputError: an array is missing, left over, or of a kind that does not fit.
         """
-        fed = self._renamed(batch)
-        if fed is None:
-            fed = self._checked(batch)
-            names = {id(x): name for name, x in fed.items()}
-            taken_as_they_are = len(names) == len(batch) and all(id(x) in names for x in batch.values())
-            kept = batch if taken_as_they_are else {}
-            self._latest = {key: (names[id(x)], x.dtype, x.shape) for key, x in kept.items()}
-        return fed
-
-    def _renamed(self, batch: Mapping[str, Any]) -> dict[str, Array] | None:
-        """The arrays, where the batch is like the one before, of which every array was taken as it is."""
-        if len(batch) != len(self._latest):
-            return None
-        fed: dict[str, Array] = {}
-        for key, x in batch.items():
-            name, dtype, shape = self._latest.get(key, _NOTHING)
-            if type(x) is not np.ndarray or x.dtype is not dtype or x.shape != shape:
-                return None
-            fed[name] = x
+        types, names = self._latest
+        if names and have_types(batch, types):
+            return {names[key]: x for key, x in batch.items()}
+        fed = self._checked(batch)
+        name_of = {id(x): name for name, x in fed.items()}
+        if len(name_of) == len(batch) and all(id(x) in name_of for x in batch.values()):
+            self._latest = plain_types(batch), {key: name_of[id(x)] for key, x in batch.items()}
         return fed
 
     def _checked(self, batch: Mapping[str, Any]) -> dict[str, Array]:
@@ -106,9 +95,6 @@ class Feeder:
                 f"for class numbers choose a loss that takes them, such as 'softmax_cross_entropy'"
             )
         return a
-
-
-_NOTHING: tuple[str, Any, tuple[int, ...]] = "", None, ()
 
 
 def batch_length(arrays: Mapping[str, Array]) -> int:

@@ -147,7 +147,9 @@ class StepRunner:
             what = "the new weights are not finite"
         session = self.session
         session.parameters, session.step, self._last = before, at, None
-        origin = find_origin(self._setup.step.graph, self._registry, self._setup.seed, at, before, fed)
+        graph = self._setup.step.graph  # without the square of large numbers, where nothing else reads it
+        graph = graph.replace(outputs=tuple(v for v in graph.outputs if v.name != self._square))
+        origin = find_origin(graph, self._registry, self._setup.seed, at, before, fed)
         raise NonFiniteError(
             f"step {at + 1}: {what}: {origin}\nthe weights are as before that step; "
             f"try a smaller learning rate, clip_norm=, or look at the data of this batch"

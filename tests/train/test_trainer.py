@@ -537,6 +537,16 @@ def test_a_broken_gradient_is_found_though_the_loss_was_finite():
     assert_as_before(trainer, weights, 1)
 
 
+def test_an_update_that_breaks_the_weights_is_named_though_the_gradient_has_no_finite_square():
+    b = GraphBuilder("large", dtype="float32")
+    b.output(b.Mul(b.parameter("w", np.ones((), "float32")), b.constant(1e25, "float32")), "loss")
+    trainer = Trainer(b.build(), optimizer=optim.SGD(1e20), loss_output="loss")
+    trainer.step({})
+    with pytest.raises(NonFiniteError, match=r"step 1: the new weights are not finite: node 'w\.update'"):
+        trainer.step({})
+    assert trainer.weights()["w"] == 1
+
+
 def test_a_nan_in_the_data_is_told_as_such():
     trainer = Trainer(linear(), "mean_squared_error")
     with pytest.raises(NonFiniteError, match="the input 'x' holds a NaN or an infinity"):

@@ -22,6 +22,7 @@ from graphrt_numba.vectors import (
     VECTORS,
     copy_vector,
     element,
+    end_of_loop,
     everywhere,
     load_vector,
     store_vector,
@@ -114,18 +115,10 @@ def tile_of_runs(
         for i in range(SQUARE):
             left = everywhere(builder, builder.load(builder.gep(here[i], [q]), align=4), lanes)
             made += [builder.call(multiply_add, [left, right[j], sums[i * count + j]]) for j in range(count)]
-        next_q = builder.add(q, _index(1))
-        q.add_incoming(next_q, inner)
-        for total, value in zip(sums, made, strict=True):
-            total.add_incoming(value, inner)
-        builder.cbranch(builder.icmp_signed("<", next_q, length), inner, following)
+        end_of_loop(builder, q, length, sums, made, inner, following)
 
         builder.position_at_end(following)
-        next_r = builder.add(r, _index(1))
-        r.add_incoming(next_r, following)
-        for total, value in zip(held, made, strict=True):
-            total.add_incoming(value, following)
-        builder.cbranch(builder.icmp_signed("<", next_r, runs), outer, end)
+        end_of_loop(builder, r, runs, held, made, outer, end)
 
         builder.position_at_end(end)
         for n, value in enumerate(made):

@@ -65,6 +65,15 @@ def everywhere(builder: Any, number: Any, lanes: int) -> Any:
     return builder.shuffle_vector(builder.insert_element(nothing, number, _int(0)), nothing, first)
 
 
+def end_of_loop(builder: Any, count: Any, limit: Any, sums: Any, made: Any, again: Any, after: Any) -> None:
+    """Goes to the block ``again`` with the next count and what was made of the sums; ``after`` it at the limit."""
+    here, following = builder.block, builder.add(count, _index(1))
+    count.add_incoming(following, here)
+    for total, value in zip(sums, made, strict=True):
+        total.add_incoming(value, here)
+    builder.cbranch(builder.icmp_signed("<", following, limit), again, after)
+
+
 @intrinsic  # type: ignore[untyped-decorator]
 def tile(
     context: Any, height: Any, vectors: Any, depth: Any, a: Any, a_at: Any, a_row: Any, a_column: Any,
@@ -118,11 +127,7 @@ def tile(
             left = builder.load(builder.gep(a_here, [builder.mul(a_row, _index(r))]), align=4)
             left = everywhere(builder, left, lanes)
             made += [builder.call(multiply_add, [left, right[j], sums[r * count + j]]) for j in range(count)]
-        following = builder.add(k, _index(1))
-        k.add_incoming(following, body)
-        for total, value in zip(sums, made, strict=True):
-            total.add_incoming(value, body)
-        builder.cbranch(builder.icmp_signed("<", following, depth), body, end)
+        end_of_loop(builder, k, depth, sums, made, body, end)
         builder.position_at_end(end)
         for place, value in zip(places, made, strict=True):
             store_vector(builder, value, place)

@@ -18,9 +18,9 @@ import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 from onnxsim import graph_grad, qat_graph
 
-from ..rows import CLASSES, MOMENTUM, ROWS, Arrays, Row
+from ..rows import CLASSES, MOMENTUM, Arrays, Row
 from . import Unable
-from .ort import set_threads, step_loop
+from .ort import row_to_train, set_threads, step_loop
 
 __all__ = ["prepare", "set_threads", "version"]
 
@@ -32,17 +32,11 @@ def version() -> str:
 
 def prepare(task: str, folder: Path) -> Callable[[], Any]:
     """The work of a task, see `tools.bench.contenders`."""
-    kind, _, name = task.partition("/")
-    if kind != "train":
-        raise Unable("it only trains")
-    path = folder / f"row-{name}.onnx"
-    if not path.exists():
-        raise Unable("the model was not exported")
-    row = ROWS[name]
+    row, model = row_to_train(task, folder)
     if row.kind == "residual":
         raise Unable("its BatchNormalization is that of inference")
     try:
-        made = _step_graph(onnx.load(str(path)), row)
+        made = _step_graph(model, row)
     except graph_grad.UnsupportedOpError as e:
         raise Unable(f"it cannot train this model: {str(e).partition(';')[0]}") from e
     weights, batch = row.weights(), row.batch()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from ..rows import ROWS
+from ..rows import ROWS, Row
 from . import Unable
 
 
@@ -50,6 +50,23 @@ def prepare(task: str, folder: Path) -> Callable[[], Any]:
             batch = dict(data)
     feeds = {i.name: batch[i.name] for i in session.get_inputs()}
     return lambda: session.run(["logits"], feeds)[0]
+
+
+def row_to_train(task: str, folder: Path) -> tuple[Row, Any]:
+    """The row that a task trains, and its exported model.
+
+    Raises:
+        Unable: it trains no row, or the row was not exported.
+    """
+    kind, _, name = task.partition("/")
+    if kind != "train":
+        raise Unable("it only trains")
+    path = folder / f"row-{name}.onnx"
+    if not path.exists():
+        raise Unable("the model was not exported")
+    import onnx  # inference does without
+
+    return ROWS[name], onnx.load(str(path))
 
 
 def step_loop(model: Any, state: dict[str, tuple[str, Any]], fixed: dict[str, Any]) -> Callable[[], float]:

@@ -15,9 +15,9 @@ import onnxruntime as ort
 from onnx import TensorProto, helper
 from onnxruntime.training.onnxblock._training_graph_utils import build_gradient_graph
 
-from ..rows import MOMENTUM, ROWS
+from ..rows import MOMENTUM
 from . import Unable
-from .ort import set_threads, step_loop
+from .ort import row_to_train, set_threads, step_loop
 
 __all__ = ["prepare", "set_threads", "version"]
 IR = 9  # the newest file version that it reads
@@ -30,13 +30,7 @@ def version() -> str:
 
 def prepare(task: str, folder: Path) -> Callable[[], Any]:
     """The work of a task, see `tools.bench.contenders`."""
-    kind, _, name = task.partition("/")
-    if kind != "train":
-        raise Unable("it only trains")
-    path = folder / f"row-{name}.onnx"
-    if not path.exists():
-        raise Unable("the model was not exported")
-    row, model = ROWS[name], onnx.load(str(path))
+    row, model = row_to_train(task, folder)
     trained = [n for n in row.weights() if not n.startswith(("mean", "var"))]
     try:
         fixed = {n: a for n, a in row.weights().items() if n not in trained}
