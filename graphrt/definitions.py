@@ -10,7 +10,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -369,6 +369,7 @@ class KernelSite:
         *,
         over: Mapping[int, tuple[int, ...]] | None = None,
         scratch: Sequence[tuple[tuple[int, ...], str]] = (),
+        linker: Linker | None = None,
     ) -> Into | None:
         """What `Kernel.make` returns of a function that writes into memory it is given; see `Into`.
 
@@ -377,7 +378,8 @@ class KernelSite:
         """
         if not all(t is None or (isinstance(t, TensorType) and t.is_static) for t in self.outputs):
             return None
-        return Into(fill, self.outputs, over or {}, tuple(TensorType(d, s) for s, d in scratch))  # type: ignore[arg-type]
+        held = tuple(TensorType(d, s) for s, d in scratch)
+        return Into(fill, self.outputs, over or {}, held, linker)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -393,12 +395,34 @@ class Into:
             an element of the input when it writes the same element of the output. Inputs of another type than the
             output are never taken.
         scratch: types of the arrays that ``fill`` works in.
+        linker: what can do the work of this ``fill`` and of those before and after it in one call.
     """
 
     fill: Callable[..., Any]
     outputs: tuple[TensorType | None, ...]
     over: Mapping[int, tuple[int, ...]]
     scratch: tuple[TensorType, ...] = ()
+    linker: Linker | None = None
+
+
+class Linker(Protocol):
+    """Makes one call of the fills of kernels that follow each other in a plan."""
+
+    def link(
+        self, fills: Sequence[Callable[..., Any]], places: Sequence[Sequence[int]], moving: Sequence[int]
+    ) -> Callable[..., int | None]:
+        """The call that does what the fills do, one after the other, with the same bits.
+
+        Args:
+            fills: of kernels whose `Into.linker` this is.
+            places: for each fill, which of the call's arrays it takes.
+            moving: which of the call's arrays may be others in each run; the rest are the same for the same ``kept``.
+
+        Returns:
+            ``call(kept, *arrays)``, where ``kept`` is a list, empty at first, for what the linker wants to find again
+            when it is called with the same arrays. It returns how many fills it has done if the next one cannot be
+            done; called by itself, that one raises. Otherwise None.
+        """
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,71 +8,25 @@ step that reads it. Steps that overwrite weights come last, when everything else
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphrt.definitions import Kernel
 from graphrt.errors import ExecutionError, GraphrtError, NonFiniteError, NotDifferentiableError, PluginError
 from graphrt.inference import Inferred
-from graphrt.ir import Graph, Node, format_neighborhood
+from graphrt.ir import Graph, format_neighborhood
 from graphrt.records import dataclass, field
 from graphrt.runtime.memory import Buffer, Memory, Tenant, is_constant
+from graphrt.runtime.steps import ABSENT, CONTEXT_SLOT, MANY, Step, Stopped, link_steps
 from graphrt.runtime.threads import single_blas
-from graphrt.types import TensorType, ValueType, numpy_dtype
+from graphrt.types import ValueType, numpy_dtype
 
 if TYPE_CHECKING:
     from graphrt.registry import Registry
     from graphrt.runtime.description import PlanDescription
     from graphrt.runtime.recomputation import Recomputation
-
-ABSENT, CONTEXT_SLOT = 0, 1
-MANY, FILLED = -1, -2
-"""What `Step.output` is for a call that returns a tuple, and for one that writes into arrays it is given."""
-
-
-@dataclass(slots=True)
-class Step:
-    """One call: ``slots[output] = call(*slots[inputs])``.
-
-    ``output`` is the slot of a single output, or `MANY` when ``outputs`` lists several (an unwanted one goes to slot
-    -1), or `FILLED`: then the arrays of ``outputs`` are among those that ``inputs`` lists after the node's own.
-    ``fresh`` lists slot, shape and dtype of those that are made anew for each run. ``zeros`` gives the type of each
-    output for which a derivative rule may say None: zero. ``kernel`` is what made the call, None if the op did.
-    """
-
-    call: Callable[..., Any]
-    inputs: tuple[int, ...]
-    output: int
-    outputs: tuple[int, ...]
-    release: tuple[int, ...]
-    node: Node
-    zeros: tuple[TensorType | None, ...] = ()
-    fresh: tuple[tuple[int, Any, Any], ...] = ()
-    kernel: Kernel | None = None
-
-    def given(self, slots: list[Any]) -> Iterator[tuple[str, Any]]:
-        """The node's input names with what their slots hold; the run's context and captured values left out."""
-        own = self.inputs[1:] if self.inputs[:1] == (CONTEXT_SLOT,) else self.inputs
-        return zip(self.node.inputs, (slots[i] for i in own), strict=False)
-
-    def made(self, slots: list[Any]) -> Iterator[tuple[str, Any]]:
-        """The node's output names with what their slots hold."""
-        own = (self.output,) if self.output >= 0 else self.outputs
-        return zip(self.node.outputs, (slots[i] for i in own), strict=True)
-
-    def compiled(self) -> tuple[Callable[..., Any], Callable[[list[Any]], Any], bool, Step]:
-        """For the loop: the call, what takes its arguments, whether there is more to do, the step."""
-        take = itemgetter(*self.inputs) if len(self.inputs) > 1 else itemgetter(_only(self.inputs))
-        more = self.output != FILLED or bool(self.fresh) or bool(self.release)
-        return self.call, take, more, self
-
-
-def _only(inputs: tuple[int, ...]) -> slice:
-    return slice(inputs[0], inputs[0] + 1) if inputs else slice(0, 0)
 
 
 @dataclass(slots=True)
@@ -142,8 +96,10 @@ class Plan:
         registry: where ops and kernels were looked up.
         single_blas: whether the BLAS keeps to one thread, because kernels share work out among others.
         recomputation: what is computed twice to stay within a limit of memory, and what that costs.
+        links: the slots for what linked steps keep with an arena.
+        is_linked: whether all steps but those that depend on weights alone are linked ones, which never call NumPy.
         programs: the steps as the loop takes them: those that depend on weights alone, the others, those that overwrite
-            weights.
+            weights; where there is an arena, steps that a linker serves are one.
     """
 
     graph: Graph
@@ -163,13 +119,18 @@ class Plan:
     registry: Registry | None = None
     single_blas: bool = False
     recomputation: Recomputation | None = None
+    links: tuple[int, ...] = field(init=False)
+    is_linked: bool = field(init=False)
     programs: tuple[list[Any], list[Any], list[Any]] = field(init=False)
 
     def __post_init__(self) -> None:
-        program = [s.compiled() for s in self.steps]
         first = self.preparation.steps if self.preparation else 0
-        last = len(program) - self.overwriting
-        self.programs = program[:first], program[first:last], program[last:]
+        last = len(self.steps) - self.overwriting
+        parts = [self.steps[:first], self.steps[first:last], self.steps[last:]]
+        linked = [parts[0], *(link_steps(part, self.slots, self.buffers) for part in parts[1:])]
+        self.links = tuple(step.inputs[0] for part in linked for step in part if step.members)
+        self.is_linked = all(step.members for part in linked[1:] for step in part)
+        self.programs = tuple([step.compiled() for step in part] for part in linked)  # type: ignore[assignment]
 
     @property
     def types(self) -> Mapping[str, ValueType]:
@@ -258,7 +219,7 @@ def execute(
         ExecutionError: an op failed.
     """
     arena = context.memory.take(plan.nbytes) if plan.buffers else None
-    slots = (plan.slots if arena is None else arena.slots(plan, plan.slots, plan.buffers)).copy()
+    slots = (plan.slots if arena is None else arena.slots(plan, plan.slots, plan.buffers, plan.links)).copy()
     slots[CONTEXT_SLOT] = context
     for name, slot in plan.feeds.items():
         slots[slot] = given[name]
@@ -267,9 +228,12 @@ def execute(
     slots.append(None)  # slot -1 takes the outputs nobody wants
     first, main, late = plan.programs
     try:
+        is_ready = plan.preparation is None or plan.preparation.recall(slots)
+        calls_numpy = not (is_ready and plan.is_linked)
         # infinities and NaNs are values; to stop at one is an observer's choice
-        with np.errstate(all="ignore"), single_blas() if plan.single_blas else nullcontext():
-            if plan.preparation is not None and not plan.preparation.recall(slots):
+        quiet = np.errstate(all="ignore") if calls_numpy else nullcontext()
+        with quiet, single_blas() if calls_numpy and plan.single_blas else nullcontext():
+            if plan.preparation is not None and not is_ready:
                 _walk(plan, first, slots, context)
                 plan.preparation.remember(slots)
             _walk(plan, main, slots, context)
@@ -310,6 +274,11 @@ def _walk(plan: Plan, program: list[Any], slots: list[Any], context: RunContext)
     except Exception as e:
         if watching:
             raise
+        if isinstance(e, Stopped):
+            _walk(plan, [member.compiled() for member in step.members[e.done :]], slots, context)
+            raise PluginError(
+                f"{step.linker} stopped at {step.members[e.done].node.label!r}, which does not fail"
+            ) from e
         context.failed(plan, step, slots, e)
 
 

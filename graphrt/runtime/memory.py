@@ -230,13 +230,18 @@ class Arena:
         self.memory: Array = raw[start : start + nbytes]
         self._slots: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()
 
-    def slots(self, key: Hashable, template: list[Any], buffers: Sequence[Buffer]) -> list[Any]:
-        """The slots of a plan, those of its buffers filled; made on first use. Not to be changed."""
+    def slots(
+        self, key: Hashable, template: list[Any], buffers: Sequence[Buffer], lists: Sequence[int] = ()
+    ) -> list[Any]:
+        """The slots of a plan, those of its buffers filled, and those of ``lists`` with an empty list for what is kept
+        with the arena; made on first use. Not to be changed."""
         found = self._slots.get(key)
         if found is None:
             found = self._slots[key] = template.copy()
             for b in buffers:
                 found[b.slot] = self._array(b)
+            for slot in lists:
+                found[slot] = []
         return found
 
     def _array(self, b: Buffer) -> Array:

@@ -13,8 +13,9 @@ import numpy as np
 
 from graphrt.errors import NonFiniteError
 from graphrt.ir import Node, format_node
-from graphrt.runtime.interpreter import Plan, Step, Watch
+from graphrt.runtime.interpreter import Plan, Watch
 from graphrt.runtime.ownership import copied
+from graphrt.runtime.steps import Step
 
 
 class Observer(Protocol):

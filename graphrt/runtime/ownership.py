@@ -23,6 +23,23 @@ def lent(x: Any) -> Any:
     return [lent(e) for e in x] if isinstance(x, list) else x
 
 
+class Lending:
+    """Weights as runs get them: `lent`, and the very view of before as long as the array is the same."""
+
+    def __init__(self) -> None:
+        self._views: dict[str, tuple[Any, Any]] = {}
+
+    def of(self, name: str, x: Any) -> Any:
+        """The weight of this name, which is x now."""
+        held = self._views.get(name)
+        if held is not None and held[0] is x:
+            return held[1]
+        view = lent(x)
+        if view is not x and isinstance(x, np.ndarray):
+            self._views[name] = x, view
+        return view
+
+
 def frozen(x: Any) -> Any:
     """An array made read-only: weights are replaced, never written to, so a run may borrow them as they are."""
     if isinstance(x, np.ndarray):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
-from graphrt.definitions import Into, Kernel, KernelSite
+from graphrt.definitions import Into, Kernel, KernelSite, Linker
 from graphrt.errors import GraphError, UnknownOpError
 from graphrt.inference import Inferred, infer
 from graphrt.ir import Graph, Node, format_neighborhood
@@ -17,8 +17,9 @@ from graphrt.op import Array, Op
 from graphrt.passes.simplify import simplified
 from graphrt.registry import Registry
 from graphrt.runtime.fusion import Group, fuse
-from graphrt.runtime.interpreter import ABSENT, CONTEXT_SLOT, FILLED, MANY, Plan, Preparation, RunContext, Step
+from graphrt.runtime.interpreter import Plan, Preparation, RunContext
 from graphrt.runtime.memory import Buffer, Tenant, nbytes_of
+from graphrt.runtime.steps import ABSENT, CONTEXT_SLOT, FILLED, MANY, Step
 from graphrt.runtime.storage import Reuse, Storage, Work, assign_storage
 from graphrt.runtime.threads import planned_sharing
 from graphrt.types import UNKNOWN, TensorType, ValueType, numpy_dtype
@@ -78,6 +79,7 @@ class _Planner:
         self.slots: list[Any] = [None, None]
         self.slot_of: dict[str, int] = {}
         self.scratch: list[Buffer] = []
+        self.observed = False
         arrays = (t for t in known.types.values() if isinstance(t, TensorType) and t.is_static and t.dtype)
         self.largest = max(map(nbytes_of, arrays), default=0)
 
@@ -97,6 +99,7 @@ class _Planner:
         with planned_sharing() as shares:
             works = [w for n in nodes for w in self._works(n)]
             single_blas = shares()
+        self.observed = not reuse.values
         storage = assign_storage(graph, works, self.known, reuse)
         steps = [self._step(w, storage, i) for i, w in enumerate(storage.works)]
         fetches = {o: self.slot(o) for o in graph.output_names}
@@ -153,10 +156,15 @@ class _Planner:
             omitted = 0 if any(p.variadic for p in work.op.inputs) else len(work.op.inputs) - len(node.inputs)
             inputs = (*(self.slot(i) for i in node.inputs), *(ABSENT,) * omitted, *wanted, *scratch)
             fresh = tuple((self.slot(o), *_concrete(t)) for o, t in storage.fresh.get(index, ()))
-            return Step(call.fill, inputs, FILLED, wanted[: len(outputs)], release, node, (), fresh, work.kernel)
+            made = wanted[: len(outputs)]
+            return Step(call.fill, inputs, FILLED, made, release, node, (), fresh, work.kernel, self._linker(call))
         single = outputs[0] if outputs and not work.op.many_outputs else MANY
         zeros = tuple(self._static(o) for o in node.outputs) if "." in node.op_type else ()
         return Step(call, work.inputs, single, outputs if single < 0 else (), release, node, zeros, (), work.kernel)
+
+    def _linker(self, call: Into) -> Linker | None:
+        """What may link the step: nothing, where whoever watches the plan wants to see every node."""
+        return None if self.observed else call.linker
 
     def _scratch_slot(self, tenant: Tenant) -> int:
         self.slots.append(None)

@@ -23,7 +23,7 @@ from graphrt.runtime.feeds import check_feeds, have_types, plain_types, signatur
 from graphrt.runtime.interpreter import BeforeUpdate, Plan, RunContext, execute
 from graphrt.runtime.memory import Memory, parse_bytes
 from graphrt.runtime.observers import Observer, watch_with
-from graphrt.runtime.ownership import OwnWeights, copied, frozen, lent, owned
+from graphrt.runtime.ownership import Lending, OwnWeights, copied, frozen, lent, owned
 from graphrt.runtime.plan import make_plan
 from graphrt.runtime.threads import limit_threads
 from graphrt.types import TensorType, is_differentiable
@@ -94,7 +94,7 @@ class Session:
         self._weights = OwnWeights() if in_place else None
         if self._weights is not None:
             self._weights.writable(graph.state_updates, self.parameters)
-        self._memory = Memory()
+        self._lending, self._memory = Lending(), Memory()
         self._graphs: dict[Any, Any] = {}
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
         self._latest: _Latest | None = None
@@ -351,7 +351,8 @@ class Session:
         overwritten: Arrays = {}
         if plan.overwritten and self._weights is not None:
             overwritten = self._weights.writable(plan.overwritten, self.parameters)
-        given = {n: lent(feeds[n] if n in feeds else now.weights[n]) for n in plan.feeds}
+        weight = self._lending.of
+        given = {n: lent(feeds[n]) if n in feeds else weight(n, now.weights[n]) for n in plan.feeds}
         with self._limited():
             slots = execute(plan, given, context, overwritten)
         taken: set[int] = set()

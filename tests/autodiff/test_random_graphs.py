@@ -6,8 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphrt.runtime.interpreter import ABSENT, CONTEXT_SLOT, RunContext, execute
+from graphrt.runtime.interpreter import RunContext, execute
 from graphrt.runtime.session import Session
+from graphrt.runtime.steps import ABSENT, CONTEXT_SLOT
 
 from .graphs import WRT, Drawn, drawn_graphs
 

@@ -16,12 +16,13 @@ from graphrt.runtime.update_groups import STATES
 from graphrt.types import TensorType
 
 
-def updates_by(site: KernelSite, kernels: Mapping[str, Kernel]) -> Into | None:
+def updates_by(site: KernelSite, kernels: Mapping[str, Kernel], *, together: bool = True) -> Into | None:
     """A kernel for a group of updates: of all as of one parameter where their memory allows it, else one by one.
 
     Args:
         site: of a node ``graphrt::FusedUpdates``, see `graphrt.runtime.update_groups`.
         kernels: optimizer to the kernel for one update, which gives the same bits to an element whatever is beside it.
+        together: whether updates may be made as one; if not, their linker can link them.
 
     Returns:
         None where none of the kernels serves.
@@ -54,7 +55,7 @@ def updates_by(site: KernelSite, kernels: Mapping[str, Kernel]) -> Into | None:
     def fill(*arrays: Any) -> None:
         rate, step = arrays[2 * n : begin]
         memory, *scratch = arrays[end:]
-        pieces = joined(*arrays[:n], *arrays[begin:end])
+        pieces = joined(*arrays[:n], *arrays[begin:end]) if together else None
         if pieces is not None:
             np.concatenate([g.reshape(-1) for g in arrays[n : 2 * n]], out=memory)
             states = spread(pieces[1:])
@@ -70,7 +71,7 @@ def updates_by(site: KernelSite, kernels: Mapping[str, Kernel]) -> Into | None:
 
     over = {k: (i,) for k, i in enumerate((*range(n), *range(begin, middle)))}
     scratch: Any = [((size,), dtype), *((t.shape, t.dtype) for t in whole.scratch)]
-    return site.into(fill, over=over, scratch=scratch)
+    return site.into(fill, over=over, scratch=scratch, linker=None if together else whole.linker)
 
 
 def _joined(n: int, *arrays: Array) -> list[Array] | None:

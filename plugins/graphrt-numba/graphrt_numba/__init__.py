@@ -15,12 +15,12 @@ MODULES = {
     "patches": "Conv",
     "batch_normalization": "BatchNormalization",
     "elementwise": (
-        "graphrt::Fused Abs Clip Div Erf Exp Gelu HardSigmoid HardSwish LeakyRelu Log Max Min Mul Reciprocal Relu "
-        "Sigmoid Softplus Sqrt Sum Swish Tanh"
+        "graphrt::Fused Abs Add Clip Div Erf Exp Gelu HardSigmoid HardSwish LeakyRelu Log Max Min Mul Neg Reciprocal "
+        "Relu Sigmoid Softplus Sqrt Sub Sum Swish Tanh"
     ),
     "attention": "Attention",
     "normalization": "LayerNormalization RMSNormalization",
-    "reductions": "graphrt::SumOfSquares",
+    "reductions": "graphrt::SumOfSquares graphrt::OnesLike",
     "softmax": "Softmax LogSoftmax SoftmaxCrossEntropyLoss",
     "recurrent": "LSTM GRU",
     "scalars": "graphrt::FusedScalars",

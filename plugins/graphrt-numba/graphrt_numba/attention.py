@@ -79,11 +79,11 @@ def _call(loop: Any, arrays: tuple[int, int], of: Heads, hands: int, bounds: Arr
 
     before, after = arrays
     mask = "float32*", "uint8*", "int64*"
-    run = loop.compiled(
+    kinds = (
         "int64*", "int64", "int64*", "int64", "float32", "boolean", "int64",
         *["float32[4]"] * before, *mask, *["float32[4]"] * after, "float32**",
     )  # fmt: skip
-    return TEAM.calls(run, hands, bounds, product_loops.product(), of.scale, of.causal, _step(of))
+    return TEAM.calls(loop, kinds, hands, bounds, product_loops.product(), of.scale, of.causal, _step(of))
 
 
 @kernel("Attention", name="numba_attention", priority=PRIORITY)

@@ -76,7 +76,7 @@ class Loop:
             What takes exactly such arguments; arrays must lie as said, which is not checked.
         """
         if arguments not in self._compiled:
-            signature = tuple(map(_type, arguments))
+            signature = tuple(map(type_of, arguments))
             self.dispatcher.compile(signature)
             self._compiled[arguments] = self.dispatcher.overloads[signature].entry_point
         return self._compiled[arguments]
@@ -84,7 +84,7 @@ class Loop:
     def address(self, *arguments: str) -> int:
         """Where the function compiled for arguments of these types is in memory; see `call`."""
         self.compiled(*arguments)
-        found = self.dispatcher.overloads[tuple(map(_type, arguments))]
+        found = self.dispatcher.overloads[tuple(map(type_of, arguments))]
         return int(found.library.get_pointer_to_function(found.fndesc.llvm_func_name))
 
 
@@ -98,7 +98,7 @@ def reduction(function: Callable[..., Any]) -> Loop:
     return Loop(function, fastmath=ANY_ORDER)
 
 
-def _type(name: str) -> Any:
+def type_of(name: str) -> Any:
     word, _, axes = name.rstrip("]").partition("[")
     scalar = getattr(types, word.rstrip("*"))
     if axes:

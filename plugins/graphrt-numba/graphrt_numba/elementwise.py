@@ -8,10 +8,11 @@ from typing import Any
 
 from graphrt.definitions import Into
 from graphrt.manager import get_registry
-from graphrt.plugin import Array, Graph, Kernel, KernelSite, TensorType, kernel
+from graphrt.plugin import Array, Graph, Kernel, KernelSite, TensorType, ValueType, kernel
 from graphrt.runtime import fusion
 from graphrt.runtime.formulas import formula
-from graphrt_numba.sharing import PRIORITY, bounds_of, by_rows, is_large
+from graphrt.runtime.memory import nbytes_of
+from graphrt_numba.sharing import PRIORITY, bounds_of, by_rows, is_worth, launching
 
 Shape = tuple[int, ...]
 
@@ -22,7 +23,9 @@ PLAIN = frozenset(
     {"Add", "Sub", "Mul", "Div", "Neg", "Neg.vjp[x]", "Neg.jvp[x]", "Sub.vjp[b]", "Mul.vjp[a]", "Mul.vjp[b]"}
     | {"Div.vjp[a]", "Mul.jvp[a]", "Mul.jvp[b]", "Add.jvp[a,b]", "Sub.jvp[a,b]", "Sqrt", "Abs", "Reciprocal"}
 )
-"""Ops whose bits are the same in NumPy, which does them at the speed of memory: alone they are left to it."""
+"""Ops whose bits are the same in NumPy, which does them at the speed of memory: alone large ones are left to it."""
+CACHED = 1 << 16
+"""Bytes that these have at most to be worth a loop, for the sake of what it is linked with."""
 
 
 @kernel("Fused", name="numba_chain", domain="graphrt", priority=PRIORITY)
@@ -48,6 +51,8 @@ def _single(op_type: str) -> Kernel:
     def make(site: KernelSite) -> Into | None:
         if "broadcast" in site.attributes:  # an op of opset 6, whose rules differ
             return None
+        if op_type in PLAIN and _takes_memory(site.outputs[0]):
+            return None
         types: list[Any] = []
         for name, t in site.inputs.items():
             if name.endswith("_like") and t is not None and t != site.outputs[0]:
@@ -58,6 +63,11 @@ def _single(op_type: str) -> Kernel:
         return _loop(site, types, [f"y = {formula(op_type, operands, site.attributes)}"], ["y"])
 
     return Kernel(f"numba_{op_type}", op_type, make, priority=PRIORITY)
+
+
+def _takes_memory(t: ValueType | None) -> bool:
+    """Whether an array is so large that a pass through it takes the time of its memory."""
+    return isinstance(t, TensorType) and t.is_static and nbytes_of(t) > CACHED
 
 
 def _loop(
@@ -73,7 +83,7 @@ def _loop(
     """
     made = site.outputs[0]
     given = [t for t in types if t is not None]
-    if not isinstance(made, TensorType) or not is_large(made) or any(t != made for t in site.outputs):
+    if not isinstance(made, TensorType) or not is_worth(site, made) or any(t != made for t in site.outputs):
         return None
     if not all(fusion.broadcasts(t, made) for t in given):
         return None
@@ -89,7 +99,7 @@ def _loop(
     def fill(*arrays: Array) -> None:
         run(*dims, *[x.ravel() for x in arrays if x is not None])
 
-    return site.into(fill, over=dict.fromkeys(range(len(outputs)), tuple(range(len(types)))))
+    return launching(site, fill, over=dict.fromkeys(range(len(outputs)), tuple(range(len(types)))))
 
 
 def collapse(shape: Shape, operands: Iterable[Shape]) -> tuple[Shape, list[tuple[bool, ...]]]:
@@ -113,4 +123,4 @@ def collapse(shape: Shape, operands: Iterable[Shape]) -> tuple[Shape, list[tuple
     return tuple(dims), [tuple(k[i] for k in kinds) for i in range(len(full))]
 
 
-KERNELS = (chain, *(_single(op_type) for op_type in sorted(fusion.MEMBERS - PLAIN)))
+KERNELS = (chain, *(_single(op_type) for op_type in sorted(fusion.MEMBERS)))

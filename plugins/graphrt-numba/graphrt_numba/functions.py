@@ -8,6 +8,7 @@ what is smaller than the smallest normal number may become 0.
 from __future__ import annotations
 
 import math
+from math import sqrt  # noqa: F401  # for formulas
 from typing import Any
 
 import numpy as np

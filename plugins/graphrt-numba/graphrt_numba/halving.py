@@ -8,7 +8,7 @@ from typing import Any
 from graphrt.definitions import Into
 from graphrt.ops._windows import window
 from graphrt.plugin import KernelSite, kernel
-from graphrt_numba.sharing import PRIORITY, bounds_of, by_rows, is_large
+from graphrt_numba.sharing import PRIORITY, bounds_of, by_rows, is_large, launching
 
 SPEED, SPEED_BACK = 0.7, 1.5
 """Nanoseconds that an output takes, about."""
@@ -45,7 +45,7 @@ def halving_max_pool(site: KernelSite) -> Into | None:
     from graphrt_numba import halving_loops as loops
 
     run = _run(loops.largest, 2, sizes, SPEED)
-    return site.into(lambda x, y, indices: run(x, y))
+    return launching(site, lambda x, y, indices: run(x, y))
 
 
 @kernel("MaxPool.vjp[x]", name="numba_halving_max_pool_cotangent", priority=PRIORITY)
@@ -58,7 +58,7 @@ def halving_max_pool_cotangent(site: KernelSite) -> Into | None:
 
     run, ins = _run(loops.winners, 4, sizes, SPEED_BACK), list(site.inputs)
     order = [*(ins.index(name) for name in ("ct", "x", "y")), -1]
-    return site.into(lambda *arrays: run(*(arrays[i] for i in order)))
+    return launching(site, lambda *arrays: run(*(arrays[i] for i in order)))
 
 
 KERNELS = (halving_max_pool, halving_max_pool_cotangent)

@@ -8,7 +8,7 @@ import numpy as np
 
 from graphrt.definitions import Into
 from graphrt.plugin import Array, KernelSite, kernel
-from graphrt_numba.sharing import PRIORITY, bounds_of, by_rows, is_large
+from graphrt_numba.sharing import PRIORITY, bounds_of, by_rows, constant, is_large, launching
 
 SPEED = 0.3
 """Nanoseconds that one number takes, about; its cotangent takes twice as long."""
@@ -37,7 +37,7 @@ def _normalization(site: KernelSite, is_centered: bool) -> Into | None:
     (rows, columns), epsilon = found, site.attributes["epsilon"]
     arguments = ["int64", "boolean", "float32", *["float32*"] * 6]
     run = by_rows(loops.layer, arguments, bounds_of(rows, rows * columns * SPEED))
-    zeros = np.zeros(columns, np.float32)
+    zeros = constant([0] * columns, np.float32)
 
     def fill(x: Array, scale: Array, *rest: Array) -> None:
         b, (y, *statistics), free = rest[0] if is_centered else None, rest[is_centered:-2], rest[-2:]
@@ -45,7 +45,7 @@ def _normalization(site: KernelSite, is_centered: bool) -> Into | None:
         shift = zeros if b is None else b.ravel()
         run(columns, is_centered, epsilon, x.ravel(), scale.ravel(), shift, y.ravel(), mean, inv)
 
-    return site.into(fill, scratch=[((rows,), "float32")] * 2)
+    return launching(site, fill, scratch=[((rows,), "float32")] * 2)
 
 
 @kernel("LayerNormalization", name="numba_layer_normalization", priority=PRIORITY)
@@ -65,22 +65,24 @@ def _cotangents(site: KernelSite, is_centered: bool) -> Into | None:
     if found is None or not site.is_float("x", "ct") or site.outputs[0] is None:
         return None
     from graphrt_numba import normalization_loops as loops
+    from graphrt_numba import reduction_loops
 
     (rows, columns), epsilon = found, site.attributes["epsilon"]
     bounds = bounds_of(rows, rows * columns * 2 * SPEED)
     arguments = ["int64", "boolean", "float32", *["float32*"] * 6, "float32**"]
     run = by_rows(loops.layer_cotangents, arguments, bounds)
+    cuts = bounds_of(columns, columns * len(bounds) * SPEED)
+    add = by_rows(reduction_loops.sum_over_rows, ["int64", "int64", "float32*", "float32*"], cuts)
     x_at, none = 3 if is_centered else 1, np.empty(0, np.float32)
 
     def fill(*arrays: Array) -> None:
         cts, (*given, scale_ct, sums) = arrays[:x_at] if is_centered else (arrays[0], None, None), arrays[x_at:]
         flat = [none if x is None else x.ravel() for x in (*cts, *given)]
-        sums[...] = 0
         run(columns, is_centered, epsilon, *flat, sums)
         if scale_ct is not None:
-            np.add.reduce(sums, 0, None, scale_ct.reshape(columns))
+            add(len(sums), columns, sums.ravel(), scale_ct.ravel())
 
-    return site.into(fill, over={0: (0, x_at)}, scratch=[((len(bounds) - 1, columns), "float32")])
+    return launching(site, fill, over={0: (0, x_at)}, scratch=[((len(bounds) - 1, columns), "float32")])
 
 
 @kernel("LayerNormalization.vjp[x,scale]", name="numba_layer_normalization_cotangents", priority=PRIORITY)

@@ -39,11 +39,13 @@ def layer_cotangents(
     first: int, last: int, columns: int, is_centered: bool, epsilon: Number,
     ct: Array, mean_ct: Array, inv_ct: Array, x: Array, scale: Array, x_ct: Array, scale_ct: Array,
 ) -> None:  # fmt: skip
-    """x_ct = inv (v - <v> - xhat <v xhat>) with v = ct scale; ct xhat is added to scale_ct. Not centered, without <v>.
+    """x_ct = inv (v - <v> - xhat <v xhat>) with v = ct scale, without <v> if not centered; scale_ct = sum of ct xhat.
 
     ``mean_ct`` and ``inv_ct``, with an element for each row or none, are the cotangents of the statistics.
     """
     block = local(x, 1)
+    for i in range(columns):
+        scale_ct[i] = np.float32(0)
     for r in range(first, last):
         row, back = x[r * columns : (r + 1) * columns], ct[r * columns : (r + 1) * columns]
         total, squares = np.float32(0), np.float32(0)

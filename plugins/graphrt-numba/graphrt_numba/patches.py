@@ -24,7 +24,7 @@ from graphrt.records import dataclass
 from graphrt.runtime.kernels._kept import Kept
 from graphrt.runtime.kernels.convolution import planar
 from graphrt.runtime.threads import threads_for
-from graphrt_numba.sharing import LEAST, PRIORITY, is_worth
+from graphrt_numba.sharing import LEAST, PRIORITY, is_worth, launching
 
 SPEED, SPREAD_SPEED = 0.014, 0.3
 """Nanoseconds that one of the products takes, about; and a number that is spread."""
@@ -174,14 +174,13 @@ class Sums:
             steps += list(self.runs(form)[0])
             begins.append(weight)
             weight += self.groups * -(-self.own // LANES) * LANES * form.taps.size
-        loop = loops.outputs.compiled(
-            "int64*", "int64", "int64*", "int64**", "int64**", "int64*", *["int64"] * 12, *["float32*"] * 5
-        )
+        kinds = "int64*", "int64", "int64*", "int64**", "int64**", "int64*", *["int64"] * 12, *["float32*"] * 5
         numbers = (
             self.images, self.channels, *self.size, *self.begin, *self.spread, self.filters, self.groups, self.plane,
             self.block,
         )  # fmt: skip
-        run = TEAM.calls(loop, self.threads - 1, self.lines(), self.parts(), np.array(forms), np.array(steps), *numbers)
+        given = self.lines(), self.parts(), np.array(forms), np.array(steps), *numbers
+        run = TEAM.calls(loops.outputs, kinds, self.threads - 1, *given)
         pack, kept = loops.panels.compiled(*["int64"] * 4, "int64*", "float32*", "int64", "float32*"), Kept()
 
         def in_panels(w: Array, packed: Array) -> None:
@@ -253,7 +252,9 @@ def patches(site: KernelSite) -> Into | None:
         return None
     if _is_product(found):
         run = _product(*found)
-        return site.into(lambda x, w, b, y: run(w.ravel(), x.ravel(), NONE if b is None else b.ravel(), y.reshape(-1)))
+        return launching(
+            site, lambda x, w, b, y: run(w.ravel(), x.ravel(), NONE if b is None else b.ravel(), y.reshape(-1))
+        )
     fill, scratch = _forward(*found).compiled()
     return site.into(fill, scratch=scratch)
 
@@ -275,8 +276,8 @@ def _product(n: int, channels: int, filters: int, groups: int, win: Window) -> C
     of_places = _cuts(-(-n * plane // loops.STRIP), wanted)
     of_filters = _cuts(-(-filters // PLACES), wanted // len(of_places))
     parts = [(*p, f[0] * PLACES, min(f[1] * PLACES, filters)) for f, p in product(of_filters, of_places)]
-    loop = loops.points.compiled("int64*", "int64", "int64**", *["int64"] * 4, *["float32*"] * 4)
-    return TEAM.calls(loop, threads - 1, np.array(parts), n, channels, filters, plane)
+    kinds = "int64*", "int64", "int64**", *["int64"] * 4, *["float32*"] * 4
+    return TEAM.calls(loops.points, kinds, threads - 1, np.array(parts), n, channels, filters, plane)
 
 
 # ---- gradients ---------------------------------------------------------------------------------------------
@@ -399,12 +400,11 @@ def patches_weight_cotangent(site: KernelSite) -> Into | None:
     shape = len(runs), groups, tall, broad
     tiles = math.prod(shape) // (PLACES * loops.PANEL)
     parts = np.array(_cuts(tiles, sums.threads * PARTS if sums.threads > 1 else 1))
-    loop = loops.weights.compiled(
-        "int64*", "int64", "int64*", "int64**", *["int64*"] * 3, *["int64"] * 13, *["float32*"] * 4
-    )
+    kinds = "int64*", "int64", "int64*", "int64**", *["int64*"] * 3, *["int64"] * 13, *["float32*"] * 4
     numbers = channels, *win.size, *win.begin, high, wide, sums.own, length, channels // groups, plane, win.out[1]
     step = win.strides[1] * channels
-    run = TEAM.calls(loop, sums.threads - 1, sums.lines(), parts, runs, of_ct, of_x, *numbers, step)
+    given = sums.lines(), parts, runs, of_ct, of_x, *numbers, step
+    run = TEAM.calls(loops.weights, kinds, sums.threads - 1, *given)
 
     def fill(ct: Array, x: Array, w_like: Array, w_ct: Array, total: Array, spread: Array) -> None:
         run(ct.ravel(), x.ravel(), total, spread)

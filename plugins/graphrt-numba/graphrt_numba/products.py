@@ -11,7 +11,7 @@ import numpy as np
 from graphrt.definitions import Into
 from graphrt.plugin import Array, KernelSite, kernel
 from graphrt.runtime.threads import threads_for
-from graphrt_numba.sharing import LEAST, PRIORITY, is_worth
+from graphrt_numba.sharing import LEAST, PRIORITY, bounds_of, by_rows, is_worth, launching
 
 Shape = tuple[int, ...]
 
@@ -19,12 +19,14 @@ SPEED = 0.02
 """Nanoseconds that one multiplication takes, about."""
 FEWEST = 4
 """Rows and columns of a product, at least: with fewer, most of the time goes to reading the other operand."""
-SMALLEST = 1 << 17
-"""Multiplications of a product, at least: smaller ones take NumPy less time, and the BLAS has one thread for them."""
+SMALLEST = 1 << 12
+"""Multiplications of a product, at least."""
 TALL, WIDE = 8, 32
 """Parts of a product begin at multiples of so many rows and columns."""
 LARGEST, DEEP = 1 << 14, 128
 """Numbers of a product of which the parts are summed up, at most; terms of a sum in each of them, at least."""
+SUM_SPEED, LINE = 0.1, 16
+"""Nanoseconds that one number of a sum over rows takes, about; and how many of them are on a line of the cache."""
 NONE, NOTHING = np.empty(0, np.float32), np.empty((0, 0), np.float32)
 
 
@@ -76,8 +78,7 @@ class _Product:
         sums = int(np.count_nonzero(parts[:, 6]))
         self.scratch = [((sums, rows * columns), "float32")] if sums else []
         kinds = "int64*", "int64", "int64**", "int64", *["float32[4]"] * 3, "float32*", "float32**"
-        loop = product_loops.products.compiled(*kinds)
-        self._run = TEAM.calls(loop, len(parts) - 1, parts, product_loops.product())
+        self._run = TEAM.calls(product_loops.products, kinds, len(parts) - 1, parts, product_loops.product())
 
     def __call__(self, a: Array, b: Array, c: Array, bias: Array, sums: Array = NOTHING) -> None:
         """Operands are matrices or stacks of as many; ``bias`` is empty if there is none."""
@@ -98,7 +99,7 @@ def _into(
     if run is None:
         return None
     count = len(site.inputs) + 1
-    return site.into(lambda *arrays: run(*matrices(*arrays[:count]), NONE, *arrays[count:]), scratch=run.scratch)
+    return launching(site, lambda *arrays: run(*matrices(*arrays[:count]), NONE, *arrays[count:]), scratch=run.scratch)
 
 
 def _of_four(x: Array) -> Array:
@@ -139,12 +140,16 @@ def gemm(site: KernelSite) -> Into | None:
         return None
     is_row = bias is not None and site.shape("c") in ((columns,), (1, columns))
 
-    def fill(a: Array, b: Array, c: Array, y: Array, *sums: Array) -> None:
+    def multiply(a: Array, b: Array, c: Array, y: Array, *sums: Array) -> None:
         run(a.T if transpose_a else a, b.T if transpose_b else b, y, c.ravel() if is_row else NONE, *sums)
-        if c is not None and not is_row:
-            np.add(y, c, y)
 
-    return site.into(fill, scratch=run.scratch)
+    def multiply_and_add(a: Array, b: Array, c: Array, y: Array, *sums: Array) -> None:
+        multiply(a, b, c, y, *sums)
+        np.add(y, c, y)
+
+    if bias is None or is_row:
+        return launching(site, multiply, scratch=run.scratch)
+    return site.into(multiply_and_add, scratch=run.scratch)
 
 
 @kernel("Gemm.vjp[a]", name="numba_gemm_left_cotangent", priority=PRIORITY)
@@ -173,6 +178,21 @@ def gemm_right_cotangent(site: KernelSite) -> Into | None:
     return _into(
         site, sizes, along, lambda ct, a, y: (a if transpose_a else a.T, ct, y.T if transpose_b else y)
     )  # fmt: skip
+
+
+@kernel("Gemm.vjp[c]", name="numba_gemm_bias_cotangent", priority=PRIORITY)
+def gemm_bias_cotangent(site: KernelSite) -> Into | None:
+    """The sum over the rows."""
+    if not _is_plain(site, "ct", "c_like") or site.attributes["beta"] != 1:
+        return None
+    rows, columns = site.shape("ct")
+    if site.shape("c_like") not in ((columns,), (1, columns)) or not rows * columns:
+        return None
+    from graphrt_numba import reduction_loops as loops
+
+    bounds = np.minimum(bounds_of(-(-columns // LINE), rows * columns * SUM_SPEED) * LINE, columns)
+    run = by_rows(loops.sum_over_rows, ["int64", "int64", "float32*", "float32*"], bounds)
+    return launching(site, lambda ct, c_like, y: run(rows, columns, ct.ravel(), y.ravel()))
 
 
 # ---- MatMul ------------------------------------------------------------------------------------------------
@@ -241,5 +261,6 @@ def matmul_right_cotangent(site: KernelSite) -> Into | None:
 
 
 KERNELS = (
-    gemm, gemm_left_cotangent, gemm_right_cotangent, matmul, matmul_left_cotangent, matmul_right_cotangent,
+    gemm, gemm_left_cotangent, gemm_right_cotangent, gemm_bias_cotangent,
+    matmul, matmul_left_cotangent, matmul_right_cotangent,
 )  # fmt: skip

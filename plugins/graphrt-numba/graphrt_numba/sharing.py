@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphrt.plugin import KernelSite, TensorType
+from graphrt.plugin import Into, KernelSite, TensorType
 from graphrt.runtime import fusion
 from graphrt.runtime.memory import nbytes_of
 from graphrt.runtime.threads import threads_for
@@ -47,6 +47,30 @@ def bounds_of(rows: int, nanoseconds: float) -> Any:
     """
     count = max(1, min(threads_for(nanoseconds, LEAST), rows))
     return np.array([rows * i // count for i in range(count + 1)])
+
+
+def constant(numbers: Any, dtype: Any = np.int64) -> Any:
+    """A read-only array that a kernel keeps."""
+    made = np.array(numbers, dtype)
+    made.setflags(write=False)
+    return made
+
+
+def launching(
+    site: KernelSite,
+    fill: Callable[..., Any],
+    *,
+    over: Mapping[int, tuple[int, ...]] | None = None,
+    scratch: Sequence[tuple[tuple[int, ...], str]] = (),
+) -> Into | None:
+    """`KernelSite.into` of a fill that does nothing but launch loops, so that it can be replayed with its neighbours.
+
+    Which loops it launches, and with which arguments, depends on where its arrays are, and not on what is in them. What
+    it gives to the loops beside numbers are these arrays, views of them, and read-only arrays that the kernel keeps.
+    """
+    from graphrt_numba.replay import LINKER
+
+    return site.into(fill, over=over, scratch=scratch, linker=LINKER)
 
 
 def by_rows(loop: Loop, arguments: Sequence[str], bounds: Any) -> Callable[..., None]:

@@ -6,12 +6,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from graphrt.definitions import Into
 from graphrt.plugin import Array, Kernel, KernelSite, kernel
 from graphrt.runtime.kernels.losses import check_labels
-from graphrt_numba.sharing import PRIORITY, bounds_of, by_rows, is_large, is_worth
+from graphrt_numba.sharing import PRIORITY, bounds_of, by_rows, is_large, is_worth, launching
 
 SPEED = 0.5
 """Nanoseconds that one number takes, about."""
@@ -35,7 +33,7 @@ def _along_rows(op_type: str, loop: str, *names: str, over: tuple[int, ...] = ()
 
         arguments = ["int64", *["float32*"] * (len(names) + 1)]
         run = by_rows(getattr(loops, loop), arguments, bounds_of(rows, rows * columns * SPEED))
-        return site.into(lambda *arrays: run(columns, *[x.ravel() for x in arrays]), over={0: over})
+        return launching(site, lambda *arrays: run(columns, *[x.ravel() for x in arrays]), over={0: over})
 
     return Kernel(f"numba_{loop}", op_type, make, priority=PRIORITY)
 
@@ -57,22 +55,30 @@ def _samples(site: KernelSite) -> tuple[int, int, int] | None:
 
 
 def _cross_entropy(site: KernelSite, loop: str, *numbers: str) -> tuple[int, Callable[..., None]] | None:
-    """How many samples there are, and the loop over them."""
+    """How many samples there are, and the loop over them; its last argument is an array for the check of the labels."""
     found = _samples(site)
     if found is None or math.prod(found) == 0:
         return None
     n, classes, step = found
     from graphrt_numba import softmax_loops as loops
+    from graphrt_numba.team import alone
 
     steps, kind = ((), f"row_{loop}") if step == 1 else ((step,), loop)
-    types = *["int64"] * (1 + len(steps)), *numbers, "float32*", f"{site.inputs['labels'].dtype}*", "float32*"
+    labels = f"{site.inputs['labels'].dtype}*"
+    types = *["int64"] * (1 + len(steps)), *numbers, "float32*", labels, "float32*"
     run = by_rows(getattr(loops, kind), types, bounds_of(n, math.prod(found) * SPEED))
+    check = alone(loops.check_labels, ("int64", labels, "int64*"), classes, explain=_refuse)
 
     def checked(*arguments: Any) -> None:
-        check_labels(arguments[-2], classes)
-        run(classes, *steps, *arguments)
+        *rest, verdict = arguments
+        check(rest[-2], verdict)
+        run(classes, *steps, *rest)
 
     return n * step, checked
+
+
+def _refuse(classes: int, labels: Array) -> None:
+    check_labels(labels, classes)
 
 
 @kernel("SoftmaxCrossEntropyLoss", name="numba_cross_entropy", priority=PRIORITY)
@@ -81,14 +87,20 @@ def cross_entropy(site: KernelSite) -> Into | None:
     found = _cross_entropy(site, "cross_entropy") if site.outputs[1] is None else None
     if found is None or site.outputs[0] is None:
         return None
+    from graphrt_numba import reduction_loops
+    from graphrt_numba.team import alone
+
     count, run = found
     divisor = count if site.attributes["reduction"] == "mean" else 1
+    mean = alone(reduction_loops.mean, ("float64", "float32*", "float32*"), divisor)
 
-    def fill(scores: Array, labels: Array, weights: None, loss: Array, log_prob: None, losses: Array) -> None:
-        run(scores.ravel(), labels.ravel(), losses)
-        loss[...] = np.add.reduce(losses, dtype=np.float64) / divisor
+    def fill(
+        scores: Array, labels: Array, weights: None, loss: Array, log_prob: None, losses: Array, verdict: Array
+    ) -> None:
+        run(scores.ravel(), labels.ravel(), losses, verdict)
+        mean(losses, loss.reshape(1))
 
-    return site.into(fill, scratch=[((count,), "float32")])
+    return launching(site, fill, scratch=[((count,), "float32"), ((1,), "int64")])
 
 
 @kernel("SoftmaxCrossEntropyLoss.vjp[scores]", name="numba_cross_entropy_cotangent", priority=PRIORITY)
@@ -96,16 +108,18 @@ def cross_entropy_cotangent(site: KernelSite) -> Into | None:
     """ct (softmax(scores) - onehot(label)), divided by the number of samples for the mean."""
     if site.inputs.get("ct") is None or site.inputs.get("ct_log_prob") is not None:
         return None
-    found = _cross_entropy(site, "cross_entropy_cotangent", "float32")
+    found = _cross_entropy(site, "cross_entropy_cotangent", "float64", "float32*")
     if found is None:
         return None
     count, run = found
     divisor = count if site.attributes["reduction"] == "mean" else 1
 
-    def fill(ct: Array, ct_log_prob: None, scores: Array, labels: Array, weights: None, scores_ct: Array) -> None:
-        run(ct.item() / divisor, scores.ravel(), labels.ravel(), scores_ct.ravel())
+    def fill(
+        ct: Array, ct_log_prob: None, scores: Array, labels: Array, weights: None, scores_ct: Array, verdict: Array
+    ) -> None:
+        run(divisor, ct.reshape(1), scores.ravel(), labels.ravel(), scores_ct.ravel(), verdict)
 
-    return site.into(fill, over={0: (2,)})
+    return launching(site, fill, over={0: (2,)}, scratch=[((1,), "int64")])
 
 
 KERNELS = (

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from graphrt_numba.compiler import LOCAL, inline, local, reduction
+from graphrt_numba.compiler import LOCAL, inline, local, loop, reduction
 from graphrt_numba.functions import exp, log
 
 Array = Any
@@ -117,6 +117,15 @@ def log_softmax_cotangent(first: int, last: int, columns: int, ct: Array, y: Arr
 # ---- cross entropy -----------------------------------------------------------------------------------------
 
 
+@loop
+def check_labels(classes: int, labels: Array, verdict: Array) -> None:
+    """The verdict is 1 if a label is not the number of a class."""
+    wrong = 0
+    for i in range(labels.size):
+        wrong |= (labels[i] < 0) | (labels[i] >= classes)
+    verdict[0] = wrong
+
+
 @reduction
 def cross_entropy(first: int, last: int, classes: int, step: int, scores: Array, labels: Array, losses: Array) -> None:
     """log(sum(exp(scores))) - scores[label] for samples that lie side by side, ``step`` of them, class after class."""
@@ -132,9 +141,11 @@ def cross_entropy(first: int, last: int, classes: int, step: int, scores: Array,
 
 @reduction
 def cross_entropy_cotangent(
-    first: int, last: int, classes: int, step: int, share: Number, scores: Array, labels: Array, scores_ct: Array
-) -> None:
-    """share (softmax(scores) - onehot(label))."""
+    first: int, last: int, classes: int, step: int, divisor: float, ct: Array, scores: Array, labels: Array,
+    scores_ct: Array,
+) -> None:  # fmt: skip
+    """ct / divisor (softmax(scores) - onehot(label))."""
+    share = np.float32(ct[0] / divisor)
     top, total, block = local(scores, 1), local(scores, 1), local(scores, 1)
     for n in range(first, last):
         for start in range(0, step, LOCAL):
@@ -187,9 +198,10 @@ def row_cross_entropy(first: int, last: int, classes: int, scores: Array, labels
 
 @reduction
 def row_cross_entropy_cotangent(
-    first: int, last: int, classes: int, share: Number, scores: Array, labels: Array, scores_ct: Array
+    first: int, last: int, classes: int, divisor: float, ct: Array, scores: Array, labels: Array, scores_ct: Array
 ) -> None:
     """`cross_entropy_cotangent` of samples whose scores are rows."""
+    share = np.float32(ct[0] / divisor)
     lanes, block = local(scores, 1), local(scores, 1)
     for r in range(first, last):
         row, out = scores[r * classes : (r + 1) * classes], scores_ct[r * classes : (r + 1) * classes]

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from queue import SimpleQueue
 from typing import Any
@@ -19,12 +20,13 @@ import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba.core import cgutils, types
 
+from graphrt.records import dataclass
 from graphrt_numba.compiler import Loop, arrays, call, helper, intrinsic, loop
 
 Array = Any
 PATIENCE = 50_000
 """How often a thread looks for work before it goes to sleep; about 1,000,000 ns."""
-_BUSY, _OPEN, _JOB, _FUNCTION, _DATA, _PARTS, _HANDS, _NEXT, _INSIDE = 0, 8, 16, 17, 18, 19, 20, 24, 32
+_BUSY, _OPEN, _JOB, _FUNCTION, _DATA, _PARTS, _HANDS, _NEXT, _INSIDE, _EXPECTED = 0, 8, 16, 17, 18, 19, 20, 24, 32, 40
 """Where the numbers of a team are: what many write to is on lines of the cache of its own."""
 
 _index = ir.IntType(64)
@@ -168,11 +170,17 @@ def _offer(team: Array, hands: int, parts: int, function: int, data: int) -> Non
     _write(team, _BUSY, 0)
 
 
+@helper
+def expect(team: Array, more: int) -> None:
+    """Says that so many more callers are about to have jobs, or fewer: while there is one, threads do not sleep."""
+    _add(team, _EXPECTED, more)
+
+
 @loop
 def _help(team: Array, me: int, patience: int) -> None:
     """Helps with one job after another, until there was none for a while."""
     done, looked = -1, 0
-    while looked < patience:
+    while looked < patience or _read(team, _EXPECTED) > 0:
         looked += 1
         if _read(team, _OPEN) and _read(team, _JOB) != done:
             _add(team, _INSIDE, 1)
@@ -190,7 +198,7 @@ def _help(team: Array, me: int, patience: int) -> None:
 
 
 @cache
-def _sharing(arguments: tuple[str, ...]) -> Callable[..., None]:
+def _sharing(arguments: tuple[str, ...]) -> Loop:
     """What calls a loop at an address for all parts of its rows, given to it with arguments of these types.
 
     Of what is ``"float32**"`` each part gets a row.
@@ -207,10 +215,72 @@ def shared(team, hands, bounds, loop, {", ".join(names)}):
     space: dict[str, Any] = {"call": call, "share": share, "__name__": __name__}
     exec(compile(text, "shared", "exec"), space)
     space["part"] = helper(space["part"])
-    return Loop(space["shared"]).compiled("int64*", "int64", "int64*", "int64", *arguments)
+    return Loop(space["shared"])
 
 
 _HELP = "int64*", "int64", "int64"
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A call of a compiled loop.
+
+    Attributes:
+        loop: the loop, and the types of its arguments.
+        kinds: these.
+        hands: how many threads are to be awake beside the caller's.
+        bound: the first arguments, which are the same in every call.
+        given: the others.
+        verdict: an array that the loop sets to another number than 0 where what follows cannot be done; or None.
+    """
+
+    loop: Loop
+    kinds: tuple[str, ...]
+    hands: int
+    bound: tuple[Any, ...]
+    given: tuple[Any, ...]
+    verdict: Array | None = None
+
+
+class _Here(threading.local):
+    """What holds for the calling thread: where it notes its launches instead of making them."""
+
+    launches: list[Launch] | None = None
+
+
+_here = _Here()
+
+
+@contextmanager
+def noted() -> Iterator[list[Launch]]:
+    """Gives a list that takes the launches of this thread, which are not made meanwhile."""
+    before, _here.launches = _here.launches, []
+    try:
+        yield _here.launches
+    finally:
+        _here.launches = before
+
+
+def alone(
+    loop: Loop, kinds: Sequence[str], *first: Any, explain: Callable[..., None] | None = None
+) -> Callable[..., None]:
+    """A function that calls a loop with ``(*first, ...)``; while launches are `noted`, it notes that.
+
+    With ``explain`` the last argument is an array ``int64 [1]`` for the loop's verdict: 0 if all is well. If it is not,
+    ``explain`` is called with the same arguments but the last, and raises.
+    """
+    run, kinds = loop.compiled(*kinds), tuple(kinds)
+
+    def call(*arguments: Any) -> None:
+        if _here.launches is not None:
+            verdict = None if explain is None else arguments[-1]
+            _here.launches.append(Launch(loop, kinds, 0, first, arguments, verdict))
+            return
+        run(*first, *arguments)
+        if explain is not None and arguments[-1][0]:
+            explain(*first, *arguments[:-1])
+
+    return call
 
 
 class Team:
@@ -221,7 +291,7 @@ class Team:
     """
 
     def __init__(self) -> None:
-        self.numbers = np.zeros(40, np.int64)
+        self.numbers = np.zeros(48, np.int64)
         self._lock = threading.Lock()
         self._gates: list[SimpleQueue[None]] = []
         self._started: set[int] = set()
@@ -245,27 +315,40 @@ class Team:
         """
         address = loop.address("int64", "int64", *(t.replace("**", "*") for t in arguments))
         hands = len(bounds) - 2 if hands is None else hands
-        return self.calls(_sharing(tuple(arguments)), hands, bounds, address)
+        kinds = "int64*", "int64", "int64*", "int64", *arguments
+        return self.calls(_sharing(tuple(arguments)), kinds, hands, bounds, address)
 
-    def calls(self, run: Callable[..., None], hands: int, *first: Any) -> Callable[..., None]:
-        """A function that calls ``run(numbers, hands, *first, ...)`` when so many threads are awake, or about to be."""
-        numbers, asleep = self.numbers, self._asleep
-        if hands < 1:
-            return lambda *arguments: run(numbers, 0, *first, *arguments)
+    def calls(self, loop: Loop, kinds: Sequence[str], hands: int, *first: Any) -> Callable[..., None]:
+        """A function that calls a loop with ``(numbers, hands, *first, ...)`` when so many threads are awake, or about
+        to be; while launches are `noted`, it notes that."""
+        run, kinds, bound, asleep = loop.compiled(*kinds), tuple(kinds), (self.numbers, hands, *first), self._asleep
+        if hands >= 1:
+            self._appoint(hands)
+
+        def call(*arguments: Any) -> None:
+            if _here.launches is not None:
+                _here.launches.append(Launch(loop, kinds, hands, bound, arguments))
+                return
+            if hands and True in asleep[:hands]:
+                self.wake(hands)
+            run(*bound, *arguments)
+
+        return call
+
+    def _appoint(self, hands: int) -> None:
+        """Sees to it that there are so many threads, asleep as they may be."""
         _help.compiled(*_HELP)
         with self._lock:
             for _ in range(len(self._gates), hands):
                 self._gates.append(SimpleQueue())
-                asleep.append(True)
+                self._asleep.append(True)
 
-        def call(*arguments: Any) -> None:
-            if True in asleep[:hands]:
-                self._wake(hands)
-            run(numbers, hands, *first, *arguments)
+    def is_awake(self, hands: int) -> bool:
+        """Whether so many threads are."""
+        return True not in self._asleep[:hands]
 
-        return call
-
-    def _wake(self, hands: int) -> None:
+    def wake(self, hands: int) -> None:
+        """Begins to wake those of so many threads that sleep."""
         with self._lock:
             for i in range(hands):
                 if not self._asleep[i]:

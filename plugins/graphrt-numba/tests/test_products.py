@@ -108,6 +108,7 @@ def examples(op_type):
             yield Example((*(array(*s) for s in shapes), array(33, 70)), {"transA": a, "transB": b})
             shapes = (700, 33) if a else (33, 700), (96, 700) if b else (700, 96)  # columns in whole vectors
             yield Example((*(array(*s) for s in shapes), array(33, 96)), {"transA": a, "transB": b})
+            yield Example((*(array(*s) for s in shapes), array(96)), {"transA": a, "transB": b})
     else:
         for stack in ((), (3,), (2, 3), (2, 1, 2, 2)):
             yield Example((array(*stack, 33, 40), array(*stack, 40, 70)), {})

@@ -29,9 +29,7 @@ def sums(first, last, x, total):
         total[0] += x[i]
 
 
-@pytest.fixture(scope="module")
-def run():
-    return squares.compiled("int64*", "int64", "int64*", "float32*", "float32*")
+KINDS = "int64*", "int64", "int64*", "float32*", "float32*"
 
 
 def job(call, size):
@@ -42,17 +40,17 @@ def job(call, size):
 
 @pytest.mark.parametrize("hands", [0, 1, 3])
 @pytest.mark.parametrize("parts", [1, 2, 7])
-def test_each_part_is_done_once(run, hands, parts):
+def test_each_part_is_done_once(hands, parts):
     team = Team()
-    call = team.calls(run, hands, np.linspace(0, 1000, parts + 1).astype(np.int64))
+    call = team.calls(squares, KINDS, hands, np.linspace(0, 1000, parts + 1).astype(np.int64))
     for pause in (0, 0, 0.01, 0.2, 0):  # threads are at work, watching, or asleep
         time.sleep(pause)
         for _ in range(50):
             job(call, 1000)
 
 
-def test_several_callers_at_a_time(run):
-    call = TEAM.calls(run, 1, np.array([0, 5000, 10000]))
+def test_several_callers_at_a_time():
+    call = TEAM.calls(squares, KINDS, 1, np.array([0, 5000, 10000]))
     failures = []
 
     def caller():
@@ -78,8 +76,8 @@ def test_a_part_has_a_row_of_its_own():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_child_process_has_threads_of_its_own(run):
-    call = TEAM.calls(run, 1, np.array([0, 500, 1000]))
+def test_a_child_process_has_threads_of_its_own():
+    call = TEAM.calls(squares, KINDS, 1, np.array([0, 500, 1000]))
     job(call, 1000)
     child = os.fork()
     if not child:
