@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from graphrt.definitions import Into, Kernel, KernelSite
+from graphrt.definitions import Into, Kernel, KernelSite, Linker
 from graphrt.errors import GraphrtError
 from graphrt.ir import Graph, Node
 from graphrt.manager import get_registry
@@ -34,7 +34,8 @@ def check_kernel(
 
     Tried are the op's examples, generated points of elementwise ops, and ``examples``, at float64 and float32, with
     arrays as they are, with Fortran order and with gaps between elements. For a derived op the arguments are those
-    of a run: random cotangents, the value's outputs.
+    of a run: random cotangents, the value's outputs. What can be linked is linked too, and called with other numbers
+    first.
 
     Args:
         kernel: what to check.
@@ -47,7 +48,7 @@ def check_kernel(
 
     Raises:
         KernelCheckError: another result than the op's (relative to the largest element: 1e-11 at float64, 2e-4 at
-            float32), another dtype or shape, an input changed; or it served nowhere.
+            float32), another dtype or shape, an input changed; other bits when it is linked; or it served nowhere.
     """
     found = get_registry() if registry is None else registry
     base, _, suffix = kernel.op_type.partition(".")
@@ -131,6 +132,8 @@ def _check_at(kernel: Kernel, op: Op, suffix: str, point: Point, dtype: str, see
         with np.errstate(all="ignore"):  # as the interpreter does
             found = _filled(kernel, made, flat, expected) if isinstance(made, Into) else made(*flat)
         _compare(kernel, point, dtype, expected, found)
+        if isinstance(made, Into) and made.linker is not None:
+            _check_linked(kernel, made, made.linker, flat)
     return True
 
 
@@ -161,6 +164,31 @@ def _filled(kernel: Kernel, made: Into, flat: list[Any], expected: Any) -> Any:
                         f"{_named(kernel)}: writing output {output} over input {i} changes output {j}"
                     )
     return plain if isinstance(expected, (tuple, list)) else plain[0]
+
+
+def _check_linked(kernel: Kernel, made: Into, linker: Linker, flat: list[Any]) -> None:
+    """Compares two linked fills, called for the second time, with one by itself: for the first time with other numbers
+    in other memory, so that what is remembered of them would show."""
+    alone = _fill(made, flat, {})
+    count = len(flat) + len(made.outputs) + len(made.scratch)
+    call, kept = linker.link([made.fill] * 2, [range(count)] * 2, range(count)), list[Any]()
+    outputs: list[Any] = []
+    for given in ([map_leaves(_changed, x) for x in flat], flat):
+        outputs = [None if t is None else _garbage(t) for t in made.outputs]
+        if call(kept, *given, *outputs, *map(_garbage, made.scratch)) is not None:
+            raise KernelCheckError(f"{_named(kernel)}: linked, it stops where by itself it does not")
+    for i, (have, want) in enumerate(zip(outputs, alone, strict=True)):
+        if want is not None and have.tobytes() != want.tobytes():
+            raise KernelCheckError(f"{_named(kernel)}: linked, output {i} is another one than by itself")
+
+
+def _changed(x: Any) -> Any:
+    """An array of the same type with other numbers: its own turned around, or for a single one another."""
+    if not isinstance(x, np.ndarray):
+        return x
+    if x.ndim:
+        return np.array(np.flip(x), order="K")
+    return x + x.dtype.type(1) if x.dtype.kind in "iu" else x * x.dtype.type(0.5) if x.dtype.kind == "f" else x.copy()
 
 
 def _fill(made: Into, flat: list[Any], over: dict[int, Any]) -> list[Any]:

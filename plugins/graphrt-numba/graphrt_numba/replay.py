@@ -199,36 +199,46 @@ class Program:
         self._fills, self._places, self._moving = fills, places, moving
         self._replay = _replay.compiled(*_REPLAY)
 
-    def __call__(self, kept: list[Notes | None], *given: Any) -> int | None:
+    def __call__(self, kept: list[Notes], *given: Any) -> int | None:
         if not kept:
-            kept.append(self._note(given))
+            kept += self._noted(given)
+        if not kept or not kept[0].update(given):
+            return self._one_by_one(given)
         notes = kept[0]
-        if notes is None or not notes.update(given):
-            for fill, places in zip(self._fills, self._places, strict=True):
-                fill(*[given[i] for i in places])
-            return None
         hands = notes.hands
         if hands and not TEAM.is_awake(hands):
             TEAM.wake(hands)
         done = self._replay(TEAM.numbers, notes.numbers, notes.count, hands)
         return None if done < 0 else next(i for i, end in enumerate(notes.ends) if done <= end)
 
-    def _note(self, given: Sequence[Any]) -> Notes | None:
-        """The notes for arrays like these; None where one of them lies in a way that cannot be noted."""
+    def _one_by_one(self, given: Sequence[Any]) -> int | None:
+        """Calls the fills; what one raises, whoever is told that it stops has it raise again."""
+        for n, (fill, places) in enumerate(zip(self._fills, self._places, strict=True)):
+            try:
+                fill(*[given[i] for i in places])
+            except Exception:
+                return n
+        return None
+
+    def _noted(self, given: Sequence[Any]) -> list[Notes]:
+        """The notes for arrays that lie like these; none where one of them lies in a way that cannot be noted."""
+        if any(stride < 0 for x in given if isinstance(x, np.ndarray) for stride in x.strides):
+            return []
         arrays = list(given)
         for i in self._moving:
             arrays[i] = _stand_in(given[i])
-        if any(s < 0 for x in arrays if isinstance(x, np.ndarray) for s in x.strides):
-            return None
         ends: list[int] = []
         with noted() as launches:
             for fill, places in zip(self._fills, self._places, strict=True):
-                fill(*[arrays[i] for i in places])
+                try:
+                    fill(*[arrays[i] for i in places])
+                except Exception:
+                    return []  # called by itself it raises that again
                 ends.append(len(launches))
         there = [_extent(x) for x in arrays if isinstance(x, np.ndarray) and x.size]
         if not all(_is_lasting(x, there) for launch in launches for x in launch.given):
-            return None
-        return self._written(launches, arrays, given, ends)
+            return []
+        return [self._written(launches, arrays, given, ends)]
 
     def _written(self, launches: list[Launch], arrays: Sequence[Any], given: Sequence[Any], ends: list[int]) -> Notes:
         numbers: list[int] = []
