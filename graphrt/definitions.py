@@ -405,6 +405,19 @@ class Into:
     linker: Linker | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """A kernel's function that gives its first input, or views of it, whatever is in it and in the other inputs.
+
+    Attributes:
+        function: as `Kernel.make` returns one.
+        reshapes: whether that holds only for an array without gaps; of another one the function gives a copy.
+    """
+
+    function: Callable[..., Any]
+    reshapes: bool = False
+
+
 class Linker(Protocol):
     """Makes one call of the fills of kernels that follow each other in a plan."""
 
@@ -432,22 +445,22 @@ class Kernel:
     Args:
         name: for listings and reports.
         op_type, domain: the op it stands in for; a derived one too: ``"Conv.vjp[w]"``.
-        make: the site to a function of the node's input arrays, or to an `Into` (see `KernelSite.into`), or None where
-            this kernel does not serve. The function takes and returns what the op's own does, attributes bound; it
-            changes no input, and what it returns is new memory (or an input as it is).
+        make: the site to a function of the node's input arrays, to an `Into` (see `KernelSite.into`) or to a `View`, or
+            None where this kernel does not serve. The function takes and returns what the op's own does, attributes
+            bound; it changes no input, and what it returns is new memory (or an input as it is).
         priority: kernels are asked from the highest down.
     """
 
     name: str
     op_type: str
-    make: Callable[[KernelSite], Callable[..., Any] | Into | None]
+    make: Callable[[KernelSite], Callable[..., Any] | Into | View | None]
     domain: str = ""
     priority: int = 0
 
 
 def kernel(
     op_type: str, *, name: str = "", domain: str = "", priority: int = 0
-) -> Callable[[Callable[[KernelSite], Callable[..., Any] | Into | None]], Kernel]:
+) -> Callable[[Callable[[KernelSite], Callable[..., Any] | Into | View | None]], Kernel]:
     """Decorator: makes a `Kernel` of its ``make`` function; ``name`` defaults to the function's."""
     return lambda make: Kernel(name or make.__name__.strip("_"), op_type, make, domain, priority)
 

@@ -97,7 +97,8 @@ class Plan:
         single_blas: whether the BLAS keeps to one thread, because kernels share work out among others.
         recomputation: what is computed twice to stay within a limit of memory, and what that costs.
         links: the slots for what linked steps keep with an arena.
-        is_linked: whether all steps but those that depend on weights alone are linked ones, which never call NumPy.
+        is_linked: whether all steps but those that depend on weights alone are linked or views: they compute nothing
+            with NumPy.
         programs: the steps as the loop takes them: those that depend on weights alone, the others, those that overwrite
             weights; where there is an arena, steps that a linker serves are one.
     """
@@ -129,7 +130,7 @@ class Plan:
         parts = [self.steps[:first], self.steps[first:last], self.steps[last:]]
         linked = [parts[0], *(link_steps(part, self.slots, self.buffers) for part in parts[1:])]
         self.links = tuple(step.inputs[0] for part in linked for step in part if step.members)
-        self.is_linked = all(step.members for part in linked[1:] for step in part)
+        self.is_linked = all(step.members or step.view for part in linked[1:] for step in part)
         self.programs = tuple([step.compiled() for step in part] for part in linked)  # type: ignore[assignment]
 
     @property

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
-from graphrt.definitions import Into, Kernel, KernelSite, Linker
+from graphrt.definitions import Into, Kernel, KernelSite, Linker, View
 from graphrt.errors import GraphError, UnknownOpError
 from graphrt.inference import Inferred, infer
 from graphrt.ir import Graph, Node, format_neighborhood
@@ -160,7 +160,10 @@ class _Planner:
             return Step(call.fill, inputs, FILLED, made, release, node, (), fresh, work.kernel, self._linker(call))
         single = outputs[0] if outputs and not work.op.many_outputs else MANY
         zeros = tuple(self._static(o) for o in node.outputs) if "." in node.op_type else ()
-        return Step(call, work.inputs, single, outputs if single < 0 else (), release, node, zeros, (), work.kernel)
+        view = call if isinstance(call, View) else None
+        function: Any = call if view is None else view.function
+        made = outputs if single < 0 else ()
+        return Step(function, work.inputs, single, made, release, node, zeros, (), work.kernel, view=view)
 
     def _linker(self, call: Into) -> Linker | None:
         """What may link the step: nothing, where whoever watches the plan wants to see every node."""
@@ -229,7 +232,7 @@ class _Planner:
 
     def _kernel(
         self, found: Op, node: Node, attributes: Mapping[str, Any]
-    ) -> tuple[Kernel, Callable[..., Any] | Into] | None:
+    ) -> tuple[Kernel, Callable[..., Any] | Into | View] | None:
         """The kernel with the highest priority that serves the node, and what it makes of it; None if none does."""
         candidates = self.registry.kernels_for(found.op_type, found.domain)
         if not candidates:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from itertools import groupby
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
 from operator import itemgetter
 from typing import Any
 
-from graphrt.definitions import Kernel, Linker
+from graphrt.definitions import Kernel, Linker, View
 from graphrt.ir import Node
-from graphrt.records import dataclass
+from graphrt.records import dataclass, field
 from graphrt.runtime.memory import Buffer
 from graphrt.types import TensorType
 
@@ -26,7 +26,8 @@ class Step:
     -1), or `FILLED`: then the arrays of ``outputs`` are among those that ``inputs`` lists after the node's own.
     ``fresh`` lists slot, shape and dtype of those that are made anew for each run. ``zeros`` gives the type of each
     output for which a derivative rule may say None: zero. ``kernel`` is what made the call, None if the op did.
-    ``linker`` is what can make one call of this and its neighbours; ``members`` are the steps of such a call.
+    ``linker`` is what can make one call of this and its neighbors; ``members`` are the steps of such a call. ``view``
+    is what made the call of a step that only gives views.
     """
 
     call: Callable[..., Any]
@@ -39,6 +40,7 @@ class Step:
     fresh: tuple[tuple[int, Any, Any], ...] = ()
     kernel: Kernel | None = None
     linker: Linker | None = None
+    view: View | None = None
     members: tuple[Step, ...] = ()
 
     def given(self, slots: list[Any]) -> Iterator[tuple[str, Any]]:
@@ -69,28 +71,73 @@ class Stopped(Exception):
         self.done = done
 
 
-def link_steps(steps: Sequence[Step], slots: list[Any], buffers: Iterable[Buffer]) -> list[Step]:
+def link_steps(steps: Iterable[Step], slots: list[Any], buffers: Iterable[Buffer]) -> list[Step]:
     """The steps, where each run of those that a linker serves is one step.
+
+    Steps between them that only give views go first, if what they view is there by then.
 
     Args:
         steps: in their order.
         slots: a plan's; one is added for each linked step.
-        buffers: of the plan.
+        buffers: of the plan; where there are none, nothing is linked.
     """
+    fixed = frozenset(b.slot for b in buffers)
+    if not fixed:
+        return list(steps)
     linked: list[Step] = []
-    fixed = {b.slot for b in buffers}
-    for linker, group in groupby(steps, lambda step: step.linker):
-        members = tuple(group)
-        if linker is None or len(members) < 2 or not fixed:
-            linked += members
-        else:
-            slots.append(None)
-            linked.append(_linked(linker, members, len(slots) - 1, fixed))
-    return linked
+    run, dense = _Run(), set(fixed)  # dense: slots of arrays without gaps
+    for step in steps:
+        if step.view is not None and step.output >= 0 and step.view.reshapes and step.inputs[0] in dense:
+            dense.add(step.output)
+        if not run.takes(step, dense):
+            linked += run.steps(slots, fixed)
+            run = _Run()
+        if not run.add(step, fixed):
+            linked.append(step)
+    return linked + run.steps(slots, fixed)
 
 
-def _linked(linker: Linker, members: tuple[Step, ...], kept: int, fixed: Collection[int]) -> Step:
-    """One step for several; ``kept`` is the slot for what the linker keeps."""
+@dataclass(slots=True)
+class _Run:
+    """Steps that are going to be one: those that are linked, the views between them, and slots that the former fill."""
+
+    members: list[Step] = field(default_factory=list)
+    views: list[Step] = field(default_factory=list)
+    filled: set[int] = field(default_factory=set)
+
+    def takes(self, step: Step, dense: Collection[int]) -> bool:
+        """Whether a step may belong to it."""
+        if not self.members or step.linker is not None:
+            return not self.members or step.linker is self.members[0].linker
+        if step.view is None or step.inputs[0] in self.filled:
+            return False
+        return not step.view.reshapes or step.inputs[0] in dense
+
+    def add(self, step: Step, fixed: Collection[int]) -> bool:
+        """Adds a step that belongs to it; False for one before its first member, which stays where it is."""
+        if step.linker is not None:
+            self.members.append(step)
+            self.filled.update(slot for slot in step.outputs if slot not in fixed)
+        elif self.members:
+            self.views.append(step)
+        return bool(self.members)
+
+    def steps(self, slots: list[Any], fixed: Collection[int]) -> list[Step]:
+        """The views, which then release nothing, and one step for the members."""
+        if not self.members:
+            return []
+        early = [replace(step, release=()) for step in self.views]
+        late = tuple(slot for step in self.views for slot in step.release)
+        if len(self.members) == 1:
+            (only,) = self.members
+            return [*early, replace(only, release=only.release + late)]
+        slots.append(None)
+        return [*early, _linked(tuple(self.members), len(slots) - 1, fixed, late)]
+
+
+def _linked(members: tuple[Step, ...], kept: int, fixed: Collection[int], late: tuple[int, ...]) -> Step:
+    """One step for several; ``kept`` is the slot for what the linker keeps, ``late`` lists more slots to release."""
+    linker: Any = members[0].linker
     inputs = tuple(dict.fromkeys(slot for step in members for slot in step.inputs))
     at = {slot: i for i, slot in enumerate(inputs)}
     moving = [i for slot, i in at.items() if slot not in fixed and slot != ABSENT]
@@ -101,6 +148,6 @@ def _linked(linker: Linker, members: tuple[Step, ...], kept: int, fixed: Collect
         if done is not None:
             raise Stopped(done)
 
-    release = tuple(slot for step in members for slot in step.release)
+    release = (*(slot for step in members for slot in step.release), *late)
     fresh = tuple(array for step in members for array in step.fresh)
-    return Step(run, (kept, *inputs), FILLED, (), release, members[0].node, (), fresh, None, linker, members)
+    return Step(run, (kept, *inputs), FILLED, (), release, members[0].node, (), fresh, None, linker, None, members)

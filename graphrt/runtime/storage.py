@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from graphrt.definitions import Into, Kernel
+from graphrt.definitions import Into, Kernel, View
 from graphrt.inference import Inferred
 from graphrt.ir import Graph, Node
 from graphrt.op import Op
@@ -17,11 +17,11 @@ from graphrt.types import TensorType
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A node with what does its work: its op, a function or an `Into`, the slots that a function takes, the kernel."""
+    """A node and what does its work: its op, a function or what a kernel made, the slots that it takes, the kernel."""
 
     node: Node
     op: Op
-    call: Callable[..., Any] | Into
+    call: Callable[..., Any] | Into | View
     inputs: tuple[int, ...]
     kernel: Kernel | None = None
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from graphrt.definitions import Into, Kernel, KernelSite, Linker
+from graphrt.definitions import Into, Kernel, KernelSite, Linker, View
 from graphrt.errors import GraphrtError
 from graphrt.ir import Graph, Node
 from graphrt.manager import get_registry
@@ -130,7 +130,7 @@ def _check_at(kernel: Kernel, op: Op, suffix: str, point: Point, dtype: str, see
     for layout in (np.copy, np.asfortranarray, _gapped):
         flat = _flat(target, [map_leaves(partial(_arranged, layout), v) for v in values])
         with np.errstate(all="ignore"):  # as the interpreter does
-            found = _filled(kernel, made, flat, expected) if isinstance(made, Into) else made(*flat)
+            found = _filled(kernel, made, flat, expected) if isinstance(made, Into) else _called(kernel, made, flat)
         _compare(kernel, point, dtype, expected, found)
         if isinstance(made, Into) and made.linker is not None:
             _check_linked(kernel, made, made.linker, flat)
@@ -164,6 +164,18 @@ def _filled(kernel: Kernel, made: Into, flat: list[Any], expected: Any) -> Any:
                         f"{_named(kernel)}: writing output {output} over input {i} changes output {j}"
                     )
     return plain if isinstance(expected, (tuple, list)) else plain[0]
+
+
+def _called(kernel: Kernel, made: Callable[..., Any] | View, flat: list[Any]) -> Any:
+    """What a function gives; of a `View` it has to be views of the first input."""
+    if not isinstance(made, View):
+        return made(*flat)
+    found, x = made.function(*flat), flat[0]
+    lasting = x.flags.c_contiguous or not made.reshapes
+    for y in found if isinstance(found, (tuple, list)) else (found,):
+        if lasting and y.size and not np.may_share_memory(x, y):
+            raise KernelCheckError(f"{_named(kernel)}: gives no view of its first input")
+    return found
 
 
 def _check_linked(kernel: Kernel, made: Into, linker: Linker, flat: list[Any]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from graphrt.definitions import Into, Kernel, KernelSite, kernel
+from graphrt.definitions import Into, Kernel, KernelSite, View, kernel
 from graphrt.op import Array
 from graphrt.runtime.kernels._blocks import elementwise, parts_of, summed_to
 
@@ -47,12 +47,12 @@ def _plain(op_type: str, ufunc: np.ufunc, names: tuple[str, ...]) -> Kernel:
 def _linear_cotangent(op_type: str, name: str) -> Kernel:
     """The cotangent of a term: summed over what it was broadcast along."""
 
-    def make(site: KernelSite) -> Function | Into | None:
+    def make(site: KernelSite) -> Into | View | None:
         if "broadcast" in site.attributes:  # an op of opset 6
             return None
         like = site.inputs.get(f"{name}_like")
         if like is None or site.inputs["ct"] == like:
-            return lambda ct, like=None: ct
+            return View(lambda ct, like=None: ct, reshapes=True)
         total = _summed(site, f"{name}_like")
         return None if total is None else site.into(lambda ct, like, y: total(ct, y))
 

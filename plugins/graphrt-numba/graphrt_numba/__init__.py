@@ -20,7 +20,7 @@ MODULES = {
     ),
     "attention": "Attention",
     "normalization": "LayerNormalization RMSNormalization",
-    "reductions": "graphrt::SumOfSquares graphrt::OnesLike",
+    "reductions": ("Add Sub Gemm LayerNormalization ReduceSum ReduceMean graphrt::SumOfSquares graphrt::OnesLike"),
     "softmax": "Softmax LogSoftmax SoftmaxCrossEntropyLoss",
     "recurrent": "LSTM GRU",
     "scalars": "graphrt::FusedScalars",

@@ -8,24 +8,15 @@ from typing import Any
 
 from graphrt.definitions import Into
 from graphrt.manager import get_registry
-from graphrt.plugin import Array, Graph, Kernel, KernelSite, TensorType, ValueType, kernel
+from graphrt.plugin import Array, Graph, Kernel, KernelSite, TensorType, kernel
 from graphrt.runtime import fusion
 from graphrt.runtime.formulas import formula
-from graphrt.runtime.memory import nbytes_of
 from graphrt_numba.sharing import PRIORITY, bounds_of, by_rows, is_worth, launching
 
 Shape = tuple[int, ...]
 
 SPEED = 0.2
 """Nanoseconds that one op takes for one number, about."""
-
-PLAIN = frozenset(
-    {"Add", "Sub", "Mul", "Div", "Neg", "Neg.vjp[x]", "Neg.jvp[x]", "Sub.vjp[b]", "Mul.vjp[a]", "Mul.vjp[b]"}
-    | {"Div.vjp[a]", "Mul.jvp[a]", "Mul.jvp[b]", "Add.jvp[a,b]", "Sub.jvp[a,b]", "Sqrt", "Abs", "Reciprocal"}
-)
-"""Ops whose bits are the same in NumPy, which does them at the speed of memory: alone large ones are left to it."""
-CACHED = 1 << 16
-"""Bytes that these have at most to be worth a loop, for the sake of what it is linked with."""
 
 
 @kernel("Fused", name="numba_chain", domain="graphrt", priority=PRIORITY)
@@ -51,8 +42,6 @@ def _single(op_type: str) -> Kernel:
     def make(site: KernelSite) -> Into | None:
         if "broadcast" in site.attributes:  # an op of opset 6, whose rules differ
             return None
-        if op_type in PLAIN and _takes_memory(site.outputs[0]):
-            return None
         types: list[Any] = []
         for name, t in site.inputs.items():
             if name.endswith("_like") and t is not None and t != site.outputs[0]:
@@ -63,11 +52,6 @@ def _single(op_type: str) -> Kernel:
         return _loop(site, types, [f"y = {formula(op_type, operands, site.attributes)}"], ["y"])
 
     return Kernel(f"numba_{op_type}", op_type, make, priority=PRIORITY)
-
-
-def _takes_memory(t: ValueType | None) -> bool:
-    """Whether an array is so large that a pass through it takes the time of its memory."""
-    return isinstance(t, TensorType) and t.is_static and nbytes_of(t) > CACHED
 
 
 def _loop(

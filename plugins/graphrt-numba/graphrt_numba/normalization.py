@@ -8,6 +8,7 @@ import numpy as np
 
 from graphrt.definitions import Into
 from graphrt.plugin import Array, KernelSite, kernel
+from graphrt_numba.reductions import over_rows
 from graphrt_numba.sharing import PRIORITY, bounds_of, by_rows, constant, is_large, launching
 
 SPEED = 0.3
@@ -65,14 +66,12 @@ def _cotangents(site: KernelSite, is_centered: bool) -> Into | None:
     if found is None or not site.is_float("x", "ct") or site.outputs[0] is None:
         return None
     from graphrt_numba import normalization_loops as loops
-    from graphrt_numba import reduction_loops
 
     (rows, columns), epsilon = found, site.attributes["epsilon"]
     bounds = bounds_of(rows, rows * columns * 2 * SPEED)
     arguments = ["int64", "boolean", "float32", *["float32*"] * 6, "float32**"]
     run = by_rows(loops.layer_cotangents, arguments, bounds)
-    cuts = bounds_of(columns, columns * len(bounds) * SPEED)
-    add = by_rows(reduction_loops.sum_over_rows, ["int64", "int64", "float32*", "float32*"], cuts)
+    add = over_rows(len(bounds) - 1, columns)
     x_at, none = 3 if is_centered else 1, np.empty(0, np.float32)
 
     def fill(*arrays: Array) -> None:
@@ -80,7 +79,7 @@ def _cotangents(site: KernelSite, is_centered: bool) -> Into | None:
         flat = [none if x is None else x.ravel() for x in (*cts, *given)]
         run(columns, is_centered, epsilon, *flat, sums)
         if scale_ct is not None:
-            add(len(sums), columns, sums.ravel(), scale_ct.ravel())
+            add(sums.ravel(), scale_ct.ravel())
 
     return launching(site, fill, over={0: (0, x_at)}, scratch=[((len(bounds) - 1, columns), "float32")])
 

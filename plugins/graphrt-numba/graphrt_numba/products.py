@@ -11,7 +11,7 @@ import numpy as np
 from graphrt.definitions import Into
 from graphrt.plugin import Array, KernelSite, kernel
 from graphrt.runtime.threads import threads_for
-from graphrt_numba.sharing import LEAST, PRIORITY, bounds_of, by_rows, is_worth, launching
+from graphrt_numba.sharing import LEAST, PRIORITY, is_worth, launching
 
 Shape = tuple[int, ...]
 
@@ -25,8 +25,6 @@ TALL, WIDE = 8, 32
 """Parts of a product begin at multiples of so many rows and columns."""
 LARGEST, DEEP = 1 << 14, 128
 """Numbers of a product of which the parts are summed up, at most; terms of a sum in each of them, at least."""
-SUM_SPEED, LINE = 0.1, 16
-"""Nanoseconds that one number of a sum over rows takes, about; and how many of them are on a line of the cache."""
 NONE, NOTHING = np.empty(0, np.float32), np.empty((0, 0), np.float32)
 
 
@@ -180,21 +178,6 @@ def gemm_right_cotangent(site: KernelSite) -> Into | None:
     )  # fmt: skip
 
 
-@kernel("Gemm.vjp[c]", name="numba_gemm_bias_cotangent", priority=PRIORITY)
-def gemm_bias_cotangent(site: KernelSite) -> Into | None:
-    """The sum over the rows."""
-    if not _is_plain(site, "ct", "c_like") or site.attributes["beta"] != 1:
-        return None
-    rows, columns = site.shape("ct")
-    if site.shape("c_like") not in ((columns,), (1, columns)) or not rows * columns:
-        return None
-    from graphrt_numba import reduction_loops as loops
-
-    bounds = np.minimum(bounds_of(-(-columns // LINE), rows * columns * SUM_SPEED) * LINE, columns)
-    run = by_rows(loops.sum_over_rows, ["int64", "int64", "float32*", "float32*"], bounds)
-    return launching(site, lambda ct, c_like, y: run(rows, columns, ct.ravel(), y.ravel()))
-
-
 # ---- MatMul ------------------------------------------------------------------------------------------------
 
 
@@ -261,6 +244,6 @@ def matmul_right_cotangent(site: KernelSite) -> Into | None:
 
 
 KERNELS = (
-    gemm, gemm_left_cotangent, gemm_right_cotangent, gemm_bias_cotangent,
+    gemm, gemm_left_cotangent, gemm_right_cotangent,
     matmul, matmul_left_cotangent, matmul_right_cotangent,
 )  # fmt: skip

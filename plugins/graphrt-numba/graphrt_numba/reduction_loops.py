@@ -43,6 +43,42 @@ def sum_over_rows(first: int, last: int, rows: int, columns: int, x: Array, y: A
             y[j] += row[j]
 
 
+@loop
+def sum_along(first: int, last: int, count: int, inner: int, divisor: Number, x: Array, y: Array) -> None:
+    """Of an array [outer, count, inner] the sums along its middle axis over the divisor, for some of the outer ones."""
+    for k in range(first, last):
+        made, given = y[k * inner : (k + 1) * inner], x[k * count * inner : (k + 1) * count * inner]
+        for j in range(inner):
+            made[j] = np.float32(0)
+        for i in range(count):
+            row = given[i * inner : (i + 1) * inner]
+            for j in range(inner):
+                made[j] += row[j]
+        for j in range(inner):
+            made[j] /= divisor
+
+
+@reduction
+def sum_of_rows(first: int, last: int, count: int, inner: int, divisor: Number, x: Array, y: Array) -> None:
+    """As `sum_along` where the inner axis has one element."""
+    for k in range(first, last):
+        row, s = x[k * count : (k + 1) * count], np.float32(0)
+        for i in range(count):
+            s += row[i]
+        y[k] = s / divisor
+
+
+@loop
+def spread_along(first: int, last: int, count: int, inner: int, divisor: Number, x: Array, y: Array) -> None:
+    """The transpose of `sum_along`."""
+    for k in range(first, last):
+        row, given = x[k * inner : (k + 1) * inner], y[k * count * inner : (k + 1) * count * inner]
+        for i in range(count):
+            made = given[i * inner : (i + 1) * inner]
+            for j in range(inner):
+                made[j] = row[j] / divisor
+
+
 @reduction
 def mean(divisor: Number, x: Array, y: Array) -> None:
     """The first element of y becomes the sum of x over a divisor."""

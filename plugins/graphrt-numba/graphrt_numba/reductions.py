@@ -1,12 +1,18 @@
-"""The sum of the squares of whole arrays: what the norm of a gradient is made of."""
+"""Sums of the squares of whole arrays, and over rows: the norm of a gradient, and the gradients of biases."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
 
 from graphrt.definitions import Into
-from graphrt.plugin import Array, KernelSite, TensorType, kernel
+from graphrt.plugin import Array, Kernel, KernelSite, TensorType, kernel
 from graphrt_numba.sharing import PRIORITY, bounds_of, by_rows, constant, is_worth, launching
+
+Shape = tuple[int, ...]
 
 SPEED, LINE = 0.1, 16
 """Nanoseconds that one number takes, about; and how many of them are on a line of the cache."""
@@ -37,6 +43,81 @@ def sum_of_squares(site: KernelSite) -> Into | None:
     return launching(site, fill, scratch=[((len(types), int(counts.max()), LINE), "float32")])
 
 
+def _sum_over_rows(op_type: str, name: str) -> Kernel:
+    """The cotangent of what was the same in each row: the sum over the rows."""
+
+    def make(site: KernelSite) -> Into | None:
+        ct, like = site.inputs["ct"], site.inputs.get(f"{name}_like")
+        if "broadcast" in site.attributes or not is_worth(site, ct) or not isinstance(like, TensorType) or ct == like:
+            return None
+        if not site.is_float("ct", f"{name}_like") or site.attributes.get("beta", 1) != 1:
+            return None
+        shape, kept = site.shape("ct"), site.shape(f"{name}_like")
+        columns = math.prod(kept)
+        while kept[:1] == (1,):
+            kept = kept[1:]
+        rows = math.prod(shape) // max(columns, 1)
+        if shape[len(shape) - len(kept) :] != kept or not rows * columns:
+            return None
+        run = over_rows(rows, columns)
+        return launching(site, lambda *arrays: run(arrays[0].ravel(), arrays[-1].ravel()))
+
+    return Kernel(f"numba_{op_type}_cotangent_{name}", f"{op_type}.vjp[{name}]", make, priority=PRIORITY)
+
+
+def over_rows(rows: int, columns: int) -> Callable[..., None]:
+    """What writes the sum over the rows of a matrix, given flat, into another array."""
+    from graphrt_numba import reduction_loops as loops
+
+    bounds = np.minimum(bounds_of(-(-columns // LINE), rows * columns * SPEED) * LINE, columns)
+    run = by_rows(loops.sum_over_rows, ["int64", "int64", "float32*", "float32*"], bounds)
+    return partial(run, rows, columns)
+
+
+# ---- along axes --------------------------------------------------------------------------------------------
+
+
+def _along(shape: Shape, reduced: Shape) -> tuple[int, int, int] | None:
+    """Which axes side by side are summed up, as three: the product of the lengths before, that of theirs, that after.
+
+    None if the shapes do not tell.
+
+    >>> _along((2, 3, 4, 5), (2, 5)), _along((2, 3, 3), (2, 3)), _along((2, 3, 3), (2, 1, 3))
+    ((2, 12, 5), None, (2, 3, 3))
+    """
+    found: set[tuple[int, int, int]] = set()
+    for begin in range(len(shape)):
+        for end in range(begin + 1, len(shape) + 1):
+            made = shape[:begin] + (1,) * (len(reduced) + end - begin - len(shape)) + shape[end:]
+            if made == reduced and len(reduced) in (len(shape), len(shape) - end + begin):
+                found.add((math.prod(shape[:begin]), math.prod(shape[begin:end]), math.prod(shape[end:])))
+    return found.pop() if len(found) == 1 else None
+
+
+def _reduction(op_type: str, suffix: str) -> Kernel:
+    """A sum or mean along axes, or its cotangent."""
+
+    def make(site: KernelSite) -> Into | None:
+        given, made = site.inputs["ct" if suffix else "data"], site.outputs[0]
+        if not isinstance(made, TensorType) or not made.is_static or not is_worth(site, given):
+            return None
+        whole, reduced = (made, given) if suffix else (given, made)
+        found = _along(whole.shape, reduced.shape)
+        if found is None or 0 in found:
+            return None
+        from graphrt_numba import reduction_loops as loops
+
+        outer, count, inner = found
+        loop = loops.spread_along if suffix else loops.sum_along if inner > 1 else loops.sum_of_rows
+        run = by_rows(
+            loop, ["int64", "int64", "float32", "float32*", "float32*"], bounds_of(outer, math.prod(found) * SPEED)
+        )
+        numbers = count, inner, count if op_type == "ReduceMean" else 1
+        return launching(site, lambda *arrays: run(*numbers, arrays[0].ravel(), arrays[-1].ravel()))
+
+    return Kernel(f"numba_{op_type}{suffix}", f"{op_type}{suffix}", make, priority=PRIORITY)
+
+
 @kernel("OnesLike", name="numba_ones", domain="graphrt", priority=PRIORITY)
 def ones(site: KernelSite) -> Into | None:
     """Writes the ones, into memory it is given."""
@@ -49,4 +130,8 @@ def ones(site: KernelSite) -> Into | None:
     return launching(site, lambda x, y: run(1.0, y.ravel()))
 
 
-KERNELS = (sum_of_squares, ones)
+KERNELS = (
+    sum_of_squares, ones, _sum_over_rows("Add", "a"), _sum_over_rows("Add", "b"), _sum_over_rows("Sub", "a"),
+    _sum_over_rows("Gemm", "c"), _sum_over_rows("LayerNormalization", "b"),
+    *(_reduction(op, suffix) for op in ("ReduceSum", "ReduceMean") for suffix in ("", ".vjp[data]")),
+)  # fmt: skip

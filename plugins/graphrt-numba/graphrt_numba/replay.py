@@ -199,12 +199,12 @@ class Program:
         self._fills, self._places, self._moving = fills, places, moving
         self._replay = _replay.compiled(*_REPLAY)
 
-    def __call__(self, kept: list[Notes], *given: Any) -> int | None:
+    def __call__(self, kept: list[Notes | None], *given: Any) -> int | None:
         if not kept:
-            kept += self._noted(given)
-        if not kept or not kept[0].update(given):
-            return self._one_by_one(given)
+            kept.append(self._noted(given))
         notes = kept[0]
+        if notes is None or not notes.update(given):
+            return self._one_by_one(given)
         hands = notes.hands
         if hands and not TEAM.is_awake(hands):
             TEAM.wake(hands)
@@ -220,10 +220,10 @@ class Program:
                 return n
         return None
 
-    def _noted(self, given: Sequence[Any]) -> list[Notes]:
-        """The notes for arrays that lie like these; none where one of them lies in a way that cannot be noted."""
+    def _noted(self, given: Sequence[Any]) -> Notes | None:
+        """The notes for arrays that lie like these; None where one of them lies in a way that cannot be noted."""
         if any(stride < 0 for x in given if isinstance(x, np.ndarray) for stride in x.strides):
-            return []
+            return None
         arrays = list(given)
         for i in self._moving:
             arrays[i] = _stand_in(given[i])
@@ -233,12 +233,12 @@ class Program:
                 try:
                     fill(*[arrays[i] for i in places])
                 except Exception:
-                    return []  # called by itself it raises that again
+                    return None  # called by itself it raises that again
                 ends.append(len(launches))
         there = [_extent(x) for x in arrays if isinstance(x, np.ndarray) and x.size]
         if not all(_is_lasting(x, there) for launch in launches for x in launch.given):
-            return []
-        return [self._written(launches, arrays, given, ends)]
+            return None
+        return self._written(launches, arrays, given, ends)
 
     def _written(self, launches: list[Launch], arrays: Sequence[Any], given: Sequence[Any], ends: list[int]) -> Notes:
         numbers: list[int] = []

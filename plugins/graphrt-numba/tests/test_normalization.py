@@ -51,6 +51,23 @@ def examples(op_type):
                     yield Example(
                         (draw(size=shape) * 40, labels.astype(kind)), {"reduction": reduction, "n_outputs": 1}
                     )
+    elif base in ("Add", "Sub"):
+        for shape, other in (((3, 4, 37), (37,)), ((20, 600), (1, 600)), ((2, 3, 5), (3, 5)), ((700, 2), ())):
+            yield Example((draw(size=shape), draw(size=other)), {})
+            yield Example((draw(size=other), draw(size=shape)), {})
+    elif base == "Gemm":
+        for c in ((70,), (1, 70), (33, 70), (33, 1)):
+            yield Example((draw(size=(33, 9)), draw(size=(9, 70)), draw(size=c)), {})
+    elif base in ("ReduceSum", "ReduceMean"):
+        for shape, axes in (
+            ((3, 40, 37), (1,)),
+            ((20, 600), (-1,)),
+            ((2, 3, 4, 5), (2, 3)),
+            ((700, 2), (0, 1)),
+            ((5, 5), (0,)),
+        ):
+            for keepdims in (0, 1):
+                yield Example((draw(size=shape), np.array(axes)), {"keepdims": keepdims})
     elif base == "SumOfSquares":
         yield Example(tuple(draw(size=shape) for shape in ((), (7,), (3, 100_003), (2, 3, 700))), {})
         yield Example((draw(size=(4, 900)).T,), {})
