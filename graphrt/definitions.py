@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -22,6 +21,7 @@ from graphrt.types import TensorType, ValueType
 
 if TYPE_CHECKING:
     import argparse
+    from pathlib import Path
 
 OPTIMIZER_DOMAIN = "graphrt.optim"
 """The domain in which each optimizer's update is an op of the training-step graph."""

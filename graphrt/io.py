@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from graphrt import format as native
@@ -43,6 +42,8 @@ def load(path: str | os.PathLike[str], *, registry: Registry | None = None, **op
         raise FormatError(_unknown_suffix(name, found, "read", lambda c: c.load), path=name)
     if converter.load is None:
         raise ConversionError(f"{name}: the converter {converter.name!r} writes such files and cannot read them")
+    from pathlib import Path  # half a dozen modules that files of our own do not need
+
     with _naming(converter, name, found):
         return converter.load(Path(name))
 
@@ -75,6 +76,7 @@ def save(graph: Graph, path: str | os.PathLike[str], *, registry: Registry | Non
         raise ConversionError(f"{name}: the converter {converter.name!r} reads such files and cannot write them")
     import shutil
     import tempfile
+    from pathlib import Path
 
     target = os.path.realpath(name)
     try:

@@ -2,7 +2,8 @@
 
 `dataclass` here makes what that of the standard library makes. That one compiles each method of each class on its own,
 half a millisecond a class, which for the classes that a first prediction needs adds up to a fifth of its time. This
-one compiles ``__init__`` alone. ``field``, ``fields``, ``replace`` and ``asdict`` are the standard library's.
+one compiles ``__init__`` alone, for the first object. ``field``, ``fields``, ``replace`` and ``asdict`` are the
+standard library's.
 """
 
 from __future__ import annotations
@@ -31,8 +32,7 @@ def _define(cls: type, frozen: bool, eq: bool, options: dict[str, Any]) -> Any:
     cls.__doc__ = cls.__doc__ or f"{cls.__name__}."  # else a text is made of the signature, in a millisecond
     made: Any = dataclasses.dataclass(init=False, repr=False, eq=False, **options)(cls)
     fields = dataclasses.fields(made)
-    methods = {"__init__": _init(fields, frozen, hasattr(made, "__post_init__")), "__repr__": _repr}
-    methods["__init__"].__qualname__ = f"{made.__qualname__}.__init__"
+    methods: dict[str, Any] = {"__init__": _Init(made, fields, frozen), "__repr__": _repr}
     if eq:
         methods |= _comparison(fields, frozen)
     if frozen:
@@ -43,6 +43,19 @@ def _define(cls: type, frozen: bool, eq: bool, options: dict[str, Any]) -> Any:
         if name not in own:
             setattr(made, name, method)
     return made
+
+
+class _Init:
+    """Stands for ``__init__`` until somebody asks for it: a first prediction makes objects of half of the classes."""
+
+    def __init__(self, owner: Any, fields: tuple[Field[Any], ...], frozen: bool):
+        self.owner, self.fields, self.frozen = owner, fields, frozen
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        made = _init(self.fields, self.frozen, hasattr(self.owner, "__post_init__"))
+        made.__qualname__ = f"{self.owner.__qualname__}.__init__"
+        self.owner.__init__ = made
+        return made.__get__(instance, owner)
 
 
 def _init(fields: tuple[Field[Any], ...], frozen: bool, post_init: bool) -> Any:

@@ -24,14 +24,18 @@ def test_unknown_name():
 
 
 UNUSED = (
-    "networkx", "numpy.random", "numpy.testing", "scipy", "onnx", "importlib.metadata", "tempfile",
+    "networkx", "numpy.random", "numpy.testing", "scipy", "onnx", "importlib.metadata", "tempfile", "pathlib",
+    "graphrt.dual.algebra",
     "graphrt.ops.convolution", "graphrt.runtime.kernels.convolution", "graphrt.optim", "graphrt.train",
 )  # fmt: skip
 
 
 def loaded_after(code, modules=HEAVY):
-    """Which of some modules a fresh process has after running some code."""
-    script = f"import sys, json\n{code}\nprint(json.dumps([m for m in {modules!r} if m in sys.modules]))"
+    """Which of some modules a fresh process has after running some code, but not before."""
+    script = (
+        f"import sys, json\nbefore = set(sys.modules)\n{code}\n"
+        f"print(json.dumps([m for m in {modules!r} if m in set(sys.modules) - before]))"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import pickle
 import sys
 import types
@@ -130,6 +131,20 @@ def test_each_instance_has_its_own_default(both):
     for module in both:
         a, b = module.Point(1), module.Point(1)
         assert a.names == [] and a.names is not b.names
+
+
+def test_the_signature_is_there_before_the_first_instance():
+    @records.dataclass(frozen=True)
+    class Point:
+        x: int
+        y: int = 2
+
+    class Named(Point):
+        def __init__(self, name):
+            super().__init__(len(name))
+
+    assert str(inspect.signature(Point)) == "(x, y=2)"
+    assert (Named("abc").x, Named("abc").y, Point(1)) == (3, 2, Point(1, 2))
 
 
 def test_a_bare_decorator():

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from graphrt.dual.array import Dual, tangent_of
+from graphrt.dual import Dual, tangent_of
 
 
 def add(a: Any, b: Any) -> Any:

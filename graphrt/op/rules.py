@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphrt.dual import lists, next_level
 from graphrt.errors import PluginError
 from graphrt.op.arrays import unbroadcast
 from graphrt.op.schema import Array, Function
@@ -104,6 +103,8 @@ def value_at_tangents(owner: Op, group: tuple[str, ...], values: tuple[str, ...]
     """The JVP of a linear group: the value with the group's tangents in the group's places."""
 
     def jvp(*arrays: Array, **attributes: Any) -> Any:
+        from graphrt.dual import lists  # nothing but tangents needs it
+
         given = dict(zip(values, arrays, strict=True))
         args: list[Array] = []
         for p in owner.inputs:
@@ -126,6 +127,8 @@ def value_at_duals(owner: Op, wrt: tuple[str, ...], values: tuple[str, ...]) -> 
     """The JVP by running the value function itself on dual arrays."""
 
     def jvp(*arrays: Array, **attributes: Any) -> Any:
+        from graphrt.dual import lists, next_level
+
         given = dict(zip(values, arrays, strict=True))
         level = next_level(*arrays)  # the arrays may be dual themselves: keep their perturbations apart from ours
         args: list[Array] = []

@@ -7,9 +7,9 @@ number of the element type: `graphrt.runtime.kernels.scalars` for single numbers
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import reduce
-from string import Formatter
 from typing import Any
 
 from graphrt.runtime.fusion import ALIASES
@@ -89,7 +89,7 @@ FOLDS = {"Sum": "{0} + {1}", "Max": "maximum({0}, {1})", "Min": "minimum({0}, {1
 _CLIPS = frozenset({"Clip", "Clip.vjp[input]"})
 _SEVERAL = _CLIPS | {"Gelu", "Gelu.vjp[x]", "Gelu.jvp[x]"}
 
-_FIELDS = {op: tuple(dict.fromkeys(f for _, f, _, _ in Formatter().parse(text) if f)) for op, text in _FORMULAS.items()}
+_FIELDS = {op: tuple(dict.fromkeys(re.findall(r"{(\w+)}", text))) for op, text in _FORMULAS.items()}
 OPERANDS = {op: max((int(f) + 1 for f in fields if f.isdigit()), default=0) for op, fields in _FIELDS.items()}
 """Op type to the number of its inputs that its formula reads; they are the first ones."""
 SETTINGS = {op: tuple(f for f in fields if not f.isdigit()) for op, fields in _FIELDS.items()}
