@@ -6,7 +6,7 @@ type; operands may be smaller ones that broadcast. It runs where its last node s
 before that.
 
 Nodes that make single numbers are grouped by `graphrt.runtime.scalar_groups`, updates of small parameters by
-`graphrt.runtime.update_groups`.
+`graphrt.runtime.update_groups`, copies in another order by `graphrt.runtime.rearrangements`.
 """
 
 from __future__ import annotations
@@ -80,7 +80,11 @@ def fuse(nodes: Sequence[Node], graph: Graph, known: Inferred, registry: Registr
         finder = _Finder(graph, known, registry)
         for position, node in enumerate(made):
             finder.add(position, node)
-        made = finder.result(made, kept)
+        made = finder.result(made, set(kept))
+        if any(n.op_type.startswith("Transpose") for n in made):
+            from graphrt.runtime.rearrangements import fuse_rearrangements  # few graphs have any
+
+            made = fuse_rearrangements(made, graph, known, kept)
     return made
 
 

@@ -18,6 +18,7 @@ MODULES = {
         "graphrt::Fused Abs Add Clip Div Erf Exp Gelu HardSigmoid HardSwish LeakyRelu Log Max Min Mul Neg Reciprocal "
         "Relu Sigmoid Softplus Sqrt Sub Sum Swish Tanh"
     ),
+    "rearrangements": "graphrt::Fused",
     "attention": "Attention",
     "normalization": "LayerNormalization RMSNormalization",
     "reductions": ("Add Sub Gemm LayerNormalization ReduceSum ReduceMean graphrt::SumOfSquares graphrt::OnesLike"),

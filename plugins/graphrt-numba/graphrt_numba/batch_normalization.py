@@ -10,7 +10,7 @@ import numpy as np
 
 from graphrt.definitions import Into
 from graphrt.plugin import Array, KernelSite, kernel
-from graphrt_numba.sharing import PRIORITY, bounds_of, by_rows, is_large
+from graphrt_numba.sharing import PRIORITY, bounds_of, by_rows, is_worth
 
 SPEED = 0.4
 """Nanoseconds that one number takes, about."""
@@ -20,7 +20,7 @@ SHORTEST = 8
 
 def _layout(site: KernelSite, *parameters: str) -> tuple[int, int, int] | None:
     """Examples, channels, and elements of each; None where the loops do not serve."""
-    if not is_large(site.inputs["x"]) or not site.is_float("x", *parameters) or site.outputs[0] is None:
+    if not is_worth(site, site.inputs["x"]) or not site.is_float("x", *parameters) or site.outputs[0] is None:
         return None
     shape = site.shape("x")
     size = math.prod(shape[2:])

@@ -8,7 +8,7 @@ from typing import Any
 from graphrt.definitions import Into
 from graphrt.ops._windows import window
 from graphrt.plugin import KernelSite, kernel
-from graphrt_numba.sharing import PRIORITY, bounds_of, by_rows, is_large, launching
+from graphrt_numba.sharing import PRIORITY, bounds_of, by_rows, is_worth, launching
 
 SPEED, SPEED_BACK = 0.7, 1.5
 """Nanoseconds that an output takes, about."""
@@ -19,7 +19,7 @@ LONGEST = 1024
 def _sizes(site: KernelSite) -> tuple[int, ...] | None:
     """Images, their height and width, and those of what is made of them; None for any other pooling."""
     t, a = site.inputs["x"], site.attributes
-    if not is_large(t) or len(t.shape) != 4 or tuple(a["kernel_shape"]) != (2, 2):
+    if not is_worth(site, t) or len(t.shape) != 4 or tuple(a["kernel_shape"]) != (2, 2):
         return None
     win = window(t.shape[2:], (2, 2), a["strides"], a["dilations"], a["pads"], a["auto_pad"], a["ceil_mode"])
     inside = win.begin == (0, 0) and all(2 * n <= size for n, size in zip(win.out, win.size, strict=True))

@@ -9,7 +9,7 @@ import numpy as np
 from graphrt.definitions import Into
 from graphrt.plugin import Array, KernelSite, kernel
 from graphrt_numba.reductions import over_rows
-from graphrt_numba.sharing import PRIORITY, bounds_of, by_rows, constant, is_large, launching
+from graphrt_numba.sharing import PRIORITY, bounds_of, by_rows, constant, is_worth, launching
 
 SPEED = 0.3
 """Nanoseconds that one number takes, about; its cotangent takes twice as long."""
@@ -19,7 +19,7 @@ SPEED = 0.3
 
 def _rows(site: KernelSite, *vectors: str) -> tuple[int, int] | None:
     """Rows and columns of x as a matrix whose rows are normalized; None where the loops do not serve."""
-    if not is_large(site.inputs["x"]) or not site.is_float("x", *vectors) or site.attributes["stash_type"] != 1:
+    if not is_worth(site, site.inputs["x"]) or not site.is_float("x", *vectors) or site.attributes["stash_type"] != 1:
         return None
     shape = site.shape("x")
     axis = site.attributes["axis"] % len(shape)

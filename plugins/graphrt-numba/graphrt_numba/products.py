@@ -19,7 +19,7 @@ SPEED = 0.02
 """Nanoseconds that one multiplication takes, about."""
 FEWEST = 4
 """Rows and columns of a product, at least: with fewer, most of the time goes to reading the other operand."""
-SMALLEST = 1 << 12
+SMALLEST = 1 << 8
 """Multiplications of a product, at least."""
 TALL, WIDE = 8, 32
 """Parts of a product begin at multiples of so many rows and columns."""

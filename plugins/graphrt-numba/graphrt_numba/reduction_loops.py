@@ -89,6 +89,16 @@ def mean(divisor: Number, x: Array, y: Array) -> None:
 
 
 @loop
+def copy_rows(first: int, last: int, x: Array, y: Array) -> None:
+    """Some rows of an array of four axes that lies anyhow, one after the other."""
+    _, n1, n2, n3 = x.shape
+    for r in range(first, last):
+        row, made = x[r // (n1 * n2), r // n2 % n1, r % n2], y[r * n3 : (r + 1) * n3]
+        for i in range(n3):
+            made[i] = row[i]
+
+
+@loop
 def fill(first: int, last: int, value: Number, y: Array) -> None:
     """Every element becomes the value."""
     y = y[first:last]

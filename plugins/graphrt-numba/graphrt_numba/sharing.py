@@ -22,16 +22,11 @@ LEAST = 10_000
 """Nanoseconds of work for each thread but the first, at least: here they need not be woken as a rule."""
 
 
-def is_large(t: Any) -> bool:
-    """Whether an array is float32, of known shape, and so large that chains of its like are made one node."""
-    return isinstance(t, TensorType) and t.is_static and t.dtype == "float32" and nbytes_of(t) >= fusion.LEAST
-
-
 def is_worth(site: KernelSite, t: Any) -> bool:
     """Whether an array is float32, of known shape, and it or another one of its plan large.
 
-    For what gains from being compiled however small it is itself, and for products: these are either all done here or
-    none, as the threads of the BLAS and those here would take each other's processors.
+    All of a plan is done here as far as can be, or nothing: what is small gains from being linked, and the threads of
+    the BLAS and those here would take each other's processors.
     """
     if not isinstance(t, TensorType) or not t.is_static or t.dtype != "float32":
         return False

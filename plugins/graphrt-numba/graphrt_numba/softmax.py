@@ -9,7 +9,7 @@ from typing import Any
 from graphrt.definitions import Into
 from graphrt.plugin import Array, Kernel, KernelSite, kernel
 from graphrt.runtime.kernels.losses import check_labels
-from graphrt_numba.sharing import PRIORITY, bounds_of, by_rows, is_large, is_worth, launching
+from graphrt_numba.sharing import PRIORITY, bounds_of, by_rows, is_worth, launching
 
 SPEED = 0.5
 """Nanoseconds that one number takes, about."""
@@ -21,7 +21,7 @@ def _along_rows(op_type: str, loop: str, *names: str, over: tuple[int, ...] = ()
     """A kernel for arrays of one shape and the op's axis the last one."""
 
     def make(site: KernelSite) -> Into | None:
-        if not is_large(site.inputs[names[0]]) or not site.is_float(*names):
+        if not is_worth(site, site.inputs[names[0]]) or not site.is_float(*names):
             return None
         shape, axis = site.shape(names[0]), site.attributes["axis"]
         if axis not in (-1, len(shape) - 1) or any(site.shape(n) != shape for n in names):

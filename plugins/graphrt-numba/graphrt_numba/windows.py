@@ -13,7 +13,7 @@ from graphrt.definitions import Into
 from graphrt.ops._windows import Window, window
 from graphrt.plugin import Array, KernelSite, kernel
 from graphrt.records import dataclass
-from graphrt_numba.sharing import PRIORITY, bounds_of, by_rows, is_large
+from graphrt_numba.sharing import PRIORITY, bounds_of, by_rows, is_worth
 
 MOST, SMALLEST, FEWEST = 49, 128, 64
 """Taps of a window, at most: all of them are written out; numbers of a plane, and outputs of one, at least."""
@@ -80,7 +80,7 @@ class Planes:
 def _planes(site: KernelSite, x: str, kernel_shape: Any, small: bool = False) -> Planes | None:
     """None where the loops do not serve, or planes are too small, unless ``small`` ones are served."""
     t, a = site.inputs[x], site.attributes
-    if not is_large(t) or len(t.shape) != 4 or not 1 < math.prod(kernel_shape) <= MOST:
+    if not is_worth(site, t) or len(t.shape) != 4 or not 1 < math.prod(kernel_shape) <= MOST:
         return None
     given = a["strides"], a["dilations"], a["pads"], a["auto_pad"], a.get("ceil_mode", 0)
     win = window(t.shape[2:], kernel_shape, *given)
