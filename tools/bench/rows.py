@@ -136,7 +136,7 @@ ROWS = {
             {"heads": 4, "ff": 1024},
         ),
         Row("lstm", "LSTM 64->128, 32 x 64 steps", "lstm", (64, 32, 64), {"hidden": 128}),
-        Row("tiny", "what loads a contender", "mlp", (2, 4), {"hidden": [4], "activation": "Relu"}),
+        Row("tiny", "what loads a contender", "mlp", (128, 128), {"hidden": [128], "activation": "Relu"}),
         Row("mlp-tanh", "MLP 784-128-10, batch 32, tanh", "mlp", (32, 784), {"hidden": [128], "activation": "Tanh"}),
     )
 }  # fmt: skip

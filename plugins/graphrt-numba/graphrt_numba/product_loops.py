@@ -14,6 +14,7 @@ import numpy as np
 from graphrt_numba.compiler import LOCAL, call, copy, helper, inline, local, loop
 from graphrt_numba.team import share
 from graphrt_numba.vectors import (
+    HALF,
     HEIGHT,
     LANES,
     SQUARE,
@@ -32,7 +33,7 @@ WIDTH = LANES * VECTORS
 """Columns of a tile."""
 DEPTH, ROWS, COLUMNS = 512, 32 * HEIGHT, 128
 """Columns of a block of A, which are the rows of one of B; rows of a block of A; columns of a block of B."""
-LEFT, RIGHT, EDGE = ROWS * DEPTH // LOCAL + 1, COLUMNS * DEPTH // LOCAL, HEIGHT * LANES // LOCAL + 1
+LEFT, RIGHT, EDGE = ROWS * DEPTH // LOCAL + 1, COLUMNS * DEPTH // LOCAL, HEIGHT * HALF // LOCAL + 1
 """The memory for a block of A, for one of B, and for a tile, as `local` counts it."""
 FEW, LOW = 2 * WIDTH, 8 * HEIGHT
 """Columns up to which A is not worth packing, and rows up to which B is not, where its lines are whole vectors."""
@@ -194,7 +195,8 @@ def across(
                 brought += each
                 of_a = a_at + i // HEIGHT * a_panel
                 tile(
-                    HEIGHT, VECTORS, depth, a, of_a, a_row, a_column, b, of_b, b_row, c, of_c + i * c_row, c_row, add
+                    HEIGHT, VECTORS, LANES, depth, a, of_a, a_row, a_column, b, of_b, b_row,
+                    c, of_c + i * c_row, c_row, add,
                 )  # fmt: skip
             _last_rows(
                 rows - whole, depth, a, of_last, a_row, a_column, b, of_b, b_row, c, of_c + whole * c_row, c_row, add
@@ -203,26 +205,34 @@ def across(
         if count >= LANES:
             for i in range(0, whole, HEIGHT):
                 of_a = a_at + i // HEIGHT * a_panel
-                tile(HEIGHT, 1, depth, a, of_a, a_row, a_column, b, of_b, b_row, c, of_c + i * c_row, c_row, add)
+                tile(HEIGHT, 1, LANES, depth, a, of_a, a_row, a_column, b, of_b, b_row, c, of_c + i * c_row, c_row, add)
             for i in range(rows - whole):
                 to = of_c + (whole + i) * c_row
-                tile(1, 1, depth, a, of_last + i * a_row, a_row, a_column, b, of_b, b_row, c, to, c_row, add)
+                tile(1, 1, LANES, depth, a, of_last + i * a_row, a_row, a_column, b, of_b, b_row, c, to, c_row, add)
             count, of_b, of_c = count - LANES, of_b + LANES, of_c + LANES
+        if count >= HALF:
+            for i in range(0, whole, HEIGHT):
+                of_a = a_at + i // HEIGHT * a_panel
+                tile(HEIGHT, 1, HALF, depth, a, of_a, a_row, a_column, b, of_b, b_row, c, of_c + i * c_row, c_row, add)
+            for i in range(rows - whole):
+                to = of_c + (whole + i) * c_row
+                tile(1, 1, HALF, depth, a, of_last + i * a_row, a_row, a_column, b, of_b, b_row, c, to, c_row, add)
+            count, of_b, of_c = count - HALF, of_b + HALF, of_c + HALF
         for i in range(0, rows if count else 0, HEIGHT):
             of_a = a_at + i // HEIGHT * a_panel
             high = min(HEIGHT, rows - i)
             for y in range(high if add else 0):
                 for x in range(count):
-                    edge[y * LANES + x] = c[of_c + (i + y) * c_row + x]
+                    edge[y * HALF + x] = c[of_c + (i + y) * c_row + x]
             if high == HEIGHT:
-                tile(HEIGHT, 1, depth, a, of_a, a_row, a_column, b, of_b, b_row, edge, 0, LANES, add)
+                tile(HEIGHT, 1, HALF, depth, a, of_a, a_row, a_column, b, of_b, b_row, edge, 0, HALF, add)
             else:
                 for y in range(high):
                     at = of_a + y * a_row
-                    tile(1, 1, depth, a, at, a_row, a_column, b, of_b, b_row, edge, y * LANES, LANES, add)
+                    tile(1, 1, HALF, depth, a, at, a_row, a_column, b, of_b, b_row, edge, y * HALF, HALF, add)
             for y in range(high):
                 for x in range(count):
-                    c[of_c + (i + y) * c_row + x] = edge[y * LANES + x]
+                    c[of_c + (i + y) * c_row + x] = edge[y * HALF + x]
 
 
 @helper
@@ -233,11 +243,11 @@ def _last_rows(
     """Fewer than `HEIGHT`, of as many columns as a tile has."""
     done = 0
     if rows >= 4:
-        tile(4, VECTORS, depth, a, a_at, a_row, a_column, b, b_at, b_row, c, c_at, c_row, add)
+        tile(4, VECTORS, LANES, depth, a, a_at, a_row, a_column, b, b_at, b_row, c, c_at, c_row, add)
         done = 4
     for i in range(done, rows):
         at, to = a_at + i * a_row, c_at + i * c_row
-        tile(1, VECTORS, depth, a, at, a_row, a_column, b, b_at, b_row, c, to, c_row, add)
+        tile(1, VECTORS, LANES, depth, a, at, a_row, a_column, b, b_at, b_row, c, to, c_row, add)
 
 
 # ---- stacks of products ------------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ from graphrt_numba.compiler import arrays, intrinsic
 _WIDE = bool(llvmlite.binding.get_host_cpu_features().get("avx512f"))
 LANES = 16 if _WIDE else 8
 """How many float32 numbers a vector register has."""
+HALF = LANES // 2
+"""And how many half of one has."""
 HEIGHT, VECTORS = (8, 2) if _WIDE else (6, 2)
 """Rows of a tile, and vectors in each row: its sums fill most of the registers, and hide how long an addition takes."""
 SQUARE = 8
@@ -76,23 +78,24 @@ def end_of_loop(builder: Any, count: Any, limit: Any, sums: Any, made: Any, agai
 
 @intrinsic  # type: ignore[untyped-decorator]
 def tile(
-    context: Any, height: Any, vectors: Any, depth: Any, a: Any, a_at: Any, a_row: Any, a_column: Any,
+    context: Any, height: Any, vectors: Any, lanes: Any, depth: Any, a: Any, a_at: Any, a_row: Any, a_column: Any,
     b: Any, b_at: Any, b_row: Any, c: Any, c_at: Any, c_row: Any, add: Any,
 ) -> Any:  # fmt: skip
     """C = A B, or C = C + A B if ``add`` is not 0, for float32 matrices [height, depth], [depth, columns], [height,
-    columns], where the columns are ``vectors`` times `LANES`.
+    columns], where the columns are ``vectors`` times ``lanes``: `LANES` or `HALF`.
 
-    Height and vectors are written out. A matrix begins at element ``_at`` of its array; ``_row`` and ``_column`` are
-    how far its rows and columns are apart (those of B and C lie side by side). The depth is at least 1.
+    Height, vectors and lanes are written out. A matrix begins at element ``_at`` of its array; ``_row`` and ``_column``
+    are how far its rows and columns are apart (those of B and C lie side by side). The depth is at least 1.
     """
-    rows, count = written_out(height, vectors)
-    long, lanes, wide = types.int64, LANES, vector_type(LANES)
+    kinds = height, vectors, lanes
+    rows, count, lanes = written_out(*kinds)
+    long, wide = types.int64, vector_type(lanes)
 
     def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        depth, a, a_at, a_row, a_column, b, b_at, b_row, c, c_at, c_row, add = args[2:]
+        depth, a, a_at, a_row, a_column, b, b_at, b_row, c, c_at, c_row, add = args[3:]
         a_now, b_now, c_now = (
             element(context, builder, kind, array, at)
-            for kind, array, at in ((sig.args[3], a, a_at), (sig.args[7], b, b_at), (sig.args[10], c, c_at))
+            for kind, array, at in ((sig.args[4], a, a_at), (sig.args[8], b, b_at), (sig.args[11], c, c_at))
         )
         multiply_add = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
             builder.module, ir.FunctionType(wide, [wide] * 3), f"llvm.fma.v{lanes}f32"
@@ -133,7 +136,7 @@ def tile(
             store_vector(builder, value, place)
         return context.get_dummy_value()
 
-    return types.void(height, vectors, long, a, long, long, long, b, long, long, c, long, long, long), build
+    return types.void(*kinds, long, a, long, long, long, b, long, long, c, long, long, long), build
 
 
 @intrinsic  # type: ignore[untyped-decorator]
