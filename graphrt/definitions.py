@@ -407,7 +407,7 @@ class Into:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
-    """A kernel's function that gives its first input, or views of it, whatever is in it and in the other inputs.
+    """A kernel's function that gives its first input or views of it; which ones does not depend on what inputs hold.
 
     Attributes:
         function: as `Kernel.make` returns one.

@@ -96,6 +96,7 @@ class Plan:
         registry: where ops and kernels were looked up.
         single_blas: whether the BLAS keeps to one thread, because kernels share work out among others.
         recomputation: what is computed twice to stay within a limit of memory, and what that costs.
+        prepared: the weights that the first steps read, where these depend on weights alone.
         links: the slots for what linked steps keep with an arena.
         is_linked: whether all steps but those that depend on weights alone are linked or views: they compute nothing
             with NumPy.
@@ -120,12 +121,15 @@ class Plan:
     registry: Registry | None = None
     single_blas: bool = False
     recomputation: Recomputation | None = None
+    prepared: frozenset[str] = field(init=False)
     links: tuple[int, ...] = field(init=False)
     is_linked: bool = field(init=False)
     programs: tuple[list[Any], list[Any], list[Any]] = field(init=False)
 
     def __post_init__(self) -> None:
         first = self.preparation.steps if self.preparation else 0
+        read = self.preparation.weights if self.preparation else ()
+        self.prepared = frozenset(name for name, slot in self.feeds.items() if slot in read)
         last = len(self.steps) - self.overwriting
         parts = [self.steps[:first], self.steps[first:last], self.steps[last:]]
         linked = [parts[0], *(link_steps(part, self.slots, self.buffers) for part in parts[1:])]
@@ -232,7 +236,7 @@ def execute(
         is_ready = plan.preparation is None or plan.preparation.recall(slots)
         calls_numpy = not (is_ready and plan.is_linked)
         # infinities and NaNs are values; to stop at one is an observer's choice
-        quiet = np.errstate(all="ignore") if calls_numpy else nullcontext()
+        quiet = np.errstate(all="ignore") if calls_numpy or context.before_update else nullcontext()
         with quiet, single_blas() if calls_numpy and plan.single_blas else nullcontext():
             if plan.preparation is not None and not is_ready:
                 _walk(plan, first, slots, context)
@@ -253,6 +257,7 @@ def _walk(plan: Plan, program: list[Any], slots: list[Any], context: RunContext)
     """The loop. A failure is told with the step; what a watcher raises passes as it is."""
     watch, empty, watching = context.watch, np.empty, False
     step: Any = None
+    done = -1
     try:
         for call, take, more, step in program:
             if not more and watch is None:
@@ -272,15 +277,16 @@ def _walk(plan: Plan, program: list[Any], slots: list[Any], context: RunContext)
                 watching = False
             for slot in step.release:
                 slots[slot] = None
+    except Stopped as e:
+        done = e.done
     except Exception as e:
         if watching:
             raise
-        if isinstance(e, Stopped):
-            _walk(plan, [member.compiled() for member in step.members[e.done :]], slots, context)
-            raise PluginError(
-                f"{step.linker} stopped at {step.members[e.done].node.label!r}, which does not fail"
-            ) from e
         context.failed(plan, step, slots, e)
+    if done >= 0:  # the member that comes next says why, or it can go on
+        here = next(i for i, (*_, other) in enumerate(program) if other is step)
+        members = [member.compiled() for member in step.members[done:]]
+        _walk(plan, [*members, *program[here + 1 :]], slots, context)
 
 
 def _store(step: Step, result: Any, slots: list[Any]) -> None:

@@ -35,7 +35,9 @@ class Lending:
         if held is not None and held[0] is x:
             return held[1]
         view = lent(x)
-        if view is not x and isinstance(x, np.ndarray):
+        if view is x or not isinstance(x, np.ndarray):
+            self._views.pop(name, None)
+        else:
             self._views[name] = x, view
         return view
 

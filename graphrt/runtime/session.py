@@ -352,7 +352,15 @@ class Session:
         if plan.overwritten and self._weights is not None:
             overwritten = self._weights.writable(plan.overwritten, self.parameters)
         weight = self._lending.of
-        given = {n: lent(feeds[n]) if n in feeds else weight(n, now.weights[n]) for n in plan.feeds}
+        given = {
+            # what is kept of weights is known by the view of them: one that others may write to is a new one each time
+            n: lent(feeds[n])
+            if n in feeds
+            else lent(now.weights[n])
+            if n in plan.prepared
+            else weight(n, now.weights[n])
+            for n in plan.feeds
+        }
         with self._limited():
             slots = execute(plan, given, context, overwritten)
         taken: set[int] = set()

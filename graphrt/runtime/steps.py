@@ -45,7 +45,9 @@ class Step:
 
     def given(self, slots: list[Any]) -> Iterator[tuple[str, Any]]:
         """The node's input names with what their slots hold; the run's context and captured values left out."""
-        own = self.inputs[1:] if self.members or self.inputs[:1] == (CONTEXT_SLOT,) else self.inputs
+        if self.members:
+            return self.members[0].given(slots)
+        own = self.inputs[1:] if self.inputs[:1] == (CONTEXT_SLOT,) else self.inputs
         return zip(self.node.inputs, (slots[i] for i in own), strict=False)
 
     def made(self, slots: list[Any]) -> Iterator[tuple[str, Any]]:

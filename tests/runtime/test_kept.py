@@ -12,6 +12,7 @@ from graphrt import optim
 from graphrt.ir.builder import GraphBuilder
 from graphrt.manager import get_registry
 from graphrt.runtime.kernels._kept import Kept
+from graphrt.runtime.ownership import Lending
 from graphrt.runtime.session import Session
 from graphrt.train.step import training_graph
 
@@ -129,3 +130,29 @@ def test_what_is_made_of_weights_follows_those_of_a_session_that_overwrites_them
             expected = np.exp(training.parameters["w"]).T
             np.testing.assert_allclose(reading.run()["y"], expected, rtol=1e-6)
         assert reading.last_plan.preparation.last is not None and training.last_plan.overwritten
+
+
+@pytest.mark.parametrize("prepared", [True, False])
+def test_weights_that_are_written_to_between_runs(prepared):
+    """As an array of the caller's that became a parameter: neither what is prepared of it nor a view of it is stale."""
+    b = GraphBuilder()
+    w = b.parameter("w", np.zeros((3, 2), F))
+    x = b.input("x", F, [1, 3])
+    b.output(b.MatMul(x, b.Exp(w)) if prepared else b.MatMul(x, w), "y")
+    session, mine = Session(b.build()), np.zeros((3, 2), F)
+    session.parameters["w"] = mine
+    for value in (0, 0, 1, 1, 2):
+        mine[...] = value
+        found = session.run({"x": np.ones((1, 3), F)})["y"]
+        np.testing.assert_allclose(found, 3 * (np.exp(value) if prepared else value), rtol=1e-6)
+
+
+def test_weights_that_are_replaced_are_gone():
+    lending, first = Lending(), np.zeros(3)
+    view = lending.of("w", first)
+    assert lending.of("w", first) is view and not view.flags.writeable
+    gone = weakref.ref(first)
+    lending.of("w", frozen(1, 2, 3))
+    del first, view
+    gc.collect()
+    assert gone() is None

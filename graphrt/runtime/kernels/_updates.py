@@ -54,12 +54,12 @@ def updates_by(site: KernelSite, kernels: Mapping[str, Kernel], *, together: boo
 
     def fill(*arrays: Any) -> None:
         rate, step = arrays[2 * n : begin]
-        memory, *scratch = arrays[end:]
+        scratch = arrays[end + together :]
         pieces = joined(*arrays[:n], *arrays[begin:end]) if together else None
         if pieces is not None:
-            np.concatenate([g.reshape(-1) for g in arrays[n : 2 * n]], out=memory)
+            np.concatenate([g.reshape(-1) for g in arrays[n : 2 * n]], out=arrays[end])
             states = spread(pieces[1:])
-            whole.fill(pieces[0], memory, rate, step, *states, pieces[0], *states, *scratch)
+            whole.fill(pieces[0], arrays[end], rate, step, *states, pieces[0], *states, *scratch)
             return
         for i, into in enumerate(each):
             old, (new, *kept) = spread(arrays[begin + i : middle : n]), arrays[middle + i : end : n]
@@ -70,7 +70,7 @@ def updates_by(site: KernelSite, kernels: Mapping[str, Kernel], *, together: boo
         return [next(given) if is_there else None for is_there in there]
 
     over = {k: (i,) for k, i in enumerate((*range(n), *range(begin, middle)))}
-    scratch: Any = [((size,), dtype), *((t.shape, t.dtype) for t in whole.scratch)]
+    scratch: Any = [((size,), dtype)] * together + [(t.shape, t.dtype) for t in whole.scratch]
     return site.into(fill, over=over, scratch=scratch, linker=None if together else whole.linker)
 
 

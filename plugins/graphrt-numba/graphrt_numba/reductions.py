@@ -1,10 +1,11 @@
-"""Sums of the squares of whole arrays, and over rows: the norm of a gradient, and the gradients of biases."""
+"""Sums: of squares (the norm of a gradient), over rows (the gradients of biases), along axes; and arrays of ones."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import product
 
 import numpy as np
 
@@ -16,6 +17,8 @@ Shape = tuple[int, ...]
 
 SPEED, LINE = 0.1, 16
 """Nanoseconds that one number takes, about; and how many of them are on a line of the cache."""
+MOST_AXES = 8
+"""Of an array that is summed up along some: all choices of them are tried."""
 
 
 @kernel("SumOfSquares", name="numba_sum_of_squares", domain="graphrt", priority=PRIORITY)
@@ -69,6 +72,9 @@ def over_rows(rows: int, columns: int) -> Callable[..., None]:
     """What writes the sum over the rows of a matrix, given flat, into another array."""
     from graphrt_numba import reduction_loops as loops
 
+    if columns == 1:
+        sum_up = by_rows(loops.sum_of_rows, ["int64", "int64", "float32", "float32*", "float32*"], bounds_of(1, 0))
+        return partial(sum_up, rows, 1, 1.0)
     bounds = np.minimum(bounds_of(-(-columns // LINE), rows * columns * SPEED) * LINE, columns)
     run = by_rows(loops.sum_over_rows, ["int64", "int64", "float32*", "float32*"], bounds)
     return partial(run, rows, columns)
@@ -80,18 +86,32 @@ def over_rows(rows: int, columns: int) -> Callable[..., None]:
 def _along(shape: Shape, reduced: Shape) -> tuple[int, int, int] | None:
     """Which axes side by side are summed up, as three: the product of the lengths before, that of theirs, that after.
 
-    None if the shapes do not tell.
+    None if they are not side by side, or if the shapes do not tell.
 
-    >>> _along((2, 3, 4, 5), (2, 5)), _along((2, 3, 3), (2, 3)), _along((2, 3, 3), (2, 1, 3))
-    ((2, 12, 5), None, (2, 3, 3))
+    >>> _along((2, 3, 4, 5), (2, 5)), _along((2, 3, 3), (2, 1, 3)), _along((4, 1, 3), (4,))
+    ((2, 12, 5), (2, 3, 3), (4, 3, 1))
+    >>> _along((2, 3, 3), (2, 3)), _along((2, 3, 3), (3,)), _along((2, 5, 3), (5,)), _along((2, 3), (2, 3))
+    (None, None, None, (6, 1, 1))
     """
-    found: set[tuple[int, int, int]] = set()
-    for begin in range(len(shape)):
-        for end in range(begin + 1, len(shape) + 1):
-            made = shape[:begin] + (1,) * (len(reduced) + end - begin - len(shape)) + shape[end:]
-            if made == reduced and len(reduced) in (len(shape), len(shape) - end + begin):
-                found.add((math.prod(shape[:begin]), math.prod(shape[begin:end]), math.prod(shape[end:])))
+    rank, found = len(shape), set()
+    if rank > MOST_AXES:
+        return None
+    for chosen in product((False, True), repeat=rank):
+        for one in ((1,), ()):  # what is left of an axis
+            made = tuple(m for n, gone in zip(shape, chosen, strict=True) for m in (one if gone else (n,)))
+            if made == reduced:
+                found.add(_side_by_side([(n, gone) for n, gone in zip(shape, chosen, strict=True) if n != 1]))
     return found.pop() if len(found) == 1 else None
+
+
+def _side_by_side(axes: Sequence[tuple[int, bool]]) -> tuple[int, int, int] | None:
+    """The three products for axes longer than one, each with whether it is summed up; None if these lie apart."""
+    at = [i for i, (_, gone) in enumerate(axes) if gone] or [len(axes)]
+    first, last = at[0], at[-1] + 1
+    if not all(gone for _, gone in axes[first:last]):
+        return None
+    before, those, after = (math.prod(n for n, _ in part) for part in (axes[:first], axes[first:last], axes[last:]))
+    return before, those, after
 
 
 def _reduction(op_type: str, suffix: str) -> Kernel:

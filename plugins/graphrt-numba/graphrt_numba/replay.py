@@ -10,7 +10,6 @@ its loop is, and its arguments as compiled code takes them. A replay writes into
 from __future__ import annotations
 
 import hashlib
-import struct
 import weakref
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -105,7 +104,8 @@ def _words(kind: Any) -> int:
     return 5 + 2 * kind.ndim if isinstance(kind, types.Array) else 1
 
 
-_FORMATS = {"int64": "q", "float32": "f", "float64": "d", "boolean": "?"}
+_SCALARS = {"boolean": "bool_"}
+"""NumPy's names of scalar types that numba calls otherwise."""
 
 
 def _packed(kind: str, value: Any) -> list[int]:
@@ -113,7 +113,9 @@ def _packed(kind: str, value: Any) -> list[int]:
     t = type_of(kind)
     if isinstance(t, types.Array):
         return [0, 0, value.size, value.itemsize, _address(value), *value.shape, *value.strides]
-    return [*struct.unpack("q", struct.pack(_FORMATS[kind], value).ljust(8, b"\0"))]
+    with np.errstate(over="ignore"):  # what is too large for the type is infinite, as where the loop is called
+        number = getattr(np, _SCALARS.get(kind, kind))(value)
+    return [*np.frombuffer(number.tobytes().ljust(8, b"\0"), np.int64).tolist()]
 
 
 def _address(x: Array) -> int:
@@ -159,7 +161,7 @@ class Notes:
         moving: which arrays may move, their strides, and where their addresses are written: places among the numbers,
             and what is added.
         last: weak references to those whose addresses were written last.
-        alive: what the addresses of the others belong to.
+        alive: what the addresses of other arrays belong to.
     """
 
     numbers: Array
@@ -177,7 +179,7 @@ class Notes:
             x = given[i]
             if last[n]() is x:
                 continue
-            if x.strides != strides:
+            if type(x) is not np.ndarray or x.strides != strides:
                 return False
             at = _number_in(id(x) + _FIRST_FIELD)
             for place, offset in places:
@@ -197,19 +199,24 @@ class Program:
         self, fills: Sequence[Callable[..., Any]], places: Sequence[Sequence[int]], moving: Sequence[int]
     ) -> None:
         self._fills, self._places, self._moving = fills, places, moving
-        self._replay = _replay.compiled(*_REPLAY)
+        self._run = _replay.compiled(*_REPLAY)
 
-    def __call__(self, kept: list[Notes | None], *given: Any) -> int | None:
-        if not kept:
-            kept.append(self._noted(given))
+    def __call__(self, kept: list[Any], *given: Any) -> int | None:
+        """See `graphrt.definitions.Linker`; ``kept`` holds notes, or how arrays lay for which there are none."""
+        if not kept or (isinstance(kept[0], tuple) and kept[0] != self._strides(given)):
+            kept[:] = [self._noted(given) or self._strides(given)]
         notes = kept[0]
-        if notes is None or not notes.update(given):
+        if not isinstance(notes, Notes) or not notes.update(given):
             return self._one_by_one(given)
         hands = notes.hands
         if hands and not TEAM.is_awake(hands):
             TEAM.wake(hands)
-        done = self._replay(TEAM.numbers, notes.numbers, notes.count, hands)
+        done = self._run(TEAM.numbers, notes.numbers, notes.count, hands)
         return None if done < 0 else next(i for i, end in enumerate(notes.ends) if done <= end)
+
+    def _strides(self, given: Sequence[Any]) -> tuple[Any, ...]:
+        """How the arrays lie that may be others next time."""
+        return tuple(x.strides if isinstance(x, np.ndarray) else None for x in (given[i] for i in self._moving))
 
     def _one_by_one(self, given: Sequence[Any]) -> int | None:
         """Calls the fills; what one raises, whoever is told that it stops has it raise again."""
@@ -244,8 +251,8 @@ class Program:
         numbers: list[int] = []
         data: list[tuple[int, int]] = []  # places of addresses, and these
         for launch in launches:
-            start, address = len(numbers), launch.loop.address(*launch.kinds)
-            numbers += [_unpacker(launch.kinds), address, 0, 0]
+            start = len(numbers)
+            numbers += [_unpacker(launch.kinds), launch.loop.address(*launch.kinds), 0, 0]
             if launch.verdict is not None:
                 data.append((start + 2, _address(launch.verdict)))
             for kind, value in zip(launch.kinds, (*launch.bound, *launch.given), strict=True):
@@ -264,8 +271,14 @@ class Program:
                 places = [(place, at - begin) for place, at in data if begin <= at < end]
                 moving.append((i, given[i].strides, places))
         hands = max((launch.hands for launch in launches), default=0)
-        kept = [*launches, *[x for x in arrays if isinstance(x, np.ndarray)]]
+        kept = [x for launch in launches for x in (*launch.bound, *launch.given) if _is_kept(x)]
+        kept += [x for i, x in enumerate(arrays) if i not in self._moving]
         return Notes(packed, len(launches), hands, ends, moving, [_nothing] * len(moving), kept)
+
+
+def _is_kept(x: Any) -> bool:
+    """Whether an argument is an array that a kernel keeps, or the team's."""
+    return isinstance(x, np.ndarray) and (not x.flags.writeable or x is TEAM.numbers)
 
 
 def _is_lasting(x: Any, there: Sequence[tuple[int, int]]) -> bool:
@@ -273,7 +286,7 @@ def _is_lasting(x: Any, there: Sequence[tuple[int, int]]) -> bool:
 
     What a fill has made on the way is not: it would be made anew for each run. What a kernel keeps is read-only.
     """
-    if not isinstance(x, np.ndarray) or not x.size or not x.flags.writeable or x is TEAM.numbers:
+    if not isinstance(x, np.ndarray) or not x.size or _is_kept(x):
         return True
     at = _address(x)
     return any(begin <= at < end for begin, end in there)

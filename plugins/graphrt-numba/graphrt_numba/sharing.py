@@ -58,10 +58,11 @@ def launching(
     over: Mapping[int, tuple[int, ...]] | None = None,
     scratch: Sequence[tuple[tuple[int, ...], str]] = (),
 ) -> Into | None:
-    """`KernelSite.into` of a fill that does nothing but launch loops, so that it can be replayed with its neighbours.
+    """`KernelSite.into` of a fill that does nothing but launch loops, so that it can be replayed with its neighbors.
 
-    Which loops it launches, and with which arguments, depends on where its arrays are, and not on what is in them. What
-    it gives to the loops beside numbers are these arrays, views of them, and read-only arrays that the kernel keeps.
+    Which loops it launches, and with which arguments, depends on the shapes and strides of its arrays, and not on what
+    is in them. What it gives to the loops beside numbers are these arrays, views of them, and read-only arrays that the
+    kernel keeps.
     """
     from graphrt_numba.replay import LINKER
 

@@ -92,13 +92,13 @@ def cross_entropy(site: KernelSite) -> Into | None:
 
     count, run = found
     divisor = count if site.attributes["reduction"] == "mean" else 1
-    mean = alone(reduction_loops.mean, ("float64", "float32*", "float32*"), divisor)
+    total = alone(reduction_loops.sum_over, ("float64", "float32*", "float32*"), divisor)
 
     def fill(
         scores: Array, labels: Array, weights: None, loss: Array, log_prob: None, losses: Array, verdict: Array
     ) -> None:
         run(scores.ravel(), labels.ravel(), losses, verdict)
-        mean(losses, loss.reshape(1))
+        total(losses, loss.reshape(1))
 
     return launching(site, fill, scratch=[((count,), "float32"), ((1,), "int64")])
 

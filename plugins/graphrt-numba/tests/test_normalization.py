@@ -59,13 +59,9 @@ def examples(op_type):
         for c in ((70,), (1, 70), (33, 70), (33, 1)):
             yield Example((draw(size=(33, 9)), draw(size=(9, 70)), draw(size=c)), {})
     elif base in ("ReduceSum", "ReduceMean"):
-        for shape, axes in (
-            ((3, 40, 37), (1,)),
-            ((20, 600), (-1,)),
-            ((2, 3, 4, 5), (2, 3)),
-            ((700, 2), (0, 1)),
-            ((5, 5), (0,)),
-        ):
+        together = ((3, 40, 37), (1,)), ((20, 600), (-1,)), ((2, 3, 4, 5), (2, 3)), ((700, 2), (0, 1)), ((5, 5), (0,))
+        apart = ((2, 3, 3), (0, 2)), ((4, 6, 6, 6), (0, 2, 3)), ((4, 1, 6), (0, 2)), ((4, 5, 6), (0, 2))
+        for shape, axes in (*together, *apart):
             for keepdims in (0, 1):
                 yield Example((draw(size=shape), np.array(axes)), {"keepdims": keepdims})
     elif base == "SumOfSquares":
@@ -117,3 +113,19 @@ def test_labels_out_of_range_are_told(label):
     b.output(b.SoftmaxCrossEntropyLoss(scores, labels), "loss")
     with pytest.raises(Exception, match=r"labels go from .* there are 3 classes"):
         Session(b.build()).run({"scores": np.zeros((2, 3), np.float32), "labels": np.array([0, label])})
+
+
+@pytest.mark.parametrize("columns", [1, 2, 700])
+def test_long_sums_are_accurate(columns):
+    """To a few units in the last place: one sum after the other would be off by a percent and more."""
+    n = 2**20 // columns
+    b = GraphBuilder()
+    x = b.Add(b.input("x", "float32", [n, columns]), b.parameter("c", np.zeros(columns, "float32")))
+    b.output(b.ReduceSum(x, np.array([0]), keepdims=0), "down")
+    b.output(b.ReduceSum(x, keepdims=0), "total")
+    b.output(b.ReduceSum(b.Mul(x, x), keepdims=0), "loss")
+    session, data = Session(b.build()), {"x": np.full((n, columns), 0.1, "float32")}
+    out = session.run(data)
+    np.testing.assert_allclose(out["down"], n * 0.1, rtol=3e-6)
+    np.testing.assert_allclose(out["total"], n * columns * 0.1, rtol=3e-6)
+    np.testing.assert_allclose(session.value_and_grad(data, of="loss", wrt=["c"])[1]["c"], n * 0.2, rtol=3e-6)

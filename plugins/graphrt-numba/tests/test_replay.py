@@ -93,6 +93,16 @@ def test_inputs_may_lie_anyhow(replays, layout):
         np.testing.assert_allclose(session.run({"x": x})["y"], watched.run({"x": x})["y"], rtol=1e-5, atol=1e-6)
 
 
+def test_inputs_that_cannot_be_noted_are_no_obstacle_to_others(replays):
+    session, x = gr.Session(classifier()), batch(0)["x"]
+    for _ in range(2):
+        session.run({"x": x[::-1]})
+    assert replays == {"replayed": 0, "one by one": 2}
+    for _ in range(3):
+        session.run({"x": x})
+    assert replays["replayed"] == 3
+
+
 def test_results_are_the_callers_and_inputs_go_with_them():
     session = gr.Session(classifier())
     first = session.run({"x": batch(0)["x"]})["y"]
@@ -136,6 +146,13 @@ def test_several_threads_run_one_session():
 
 
 # ---- programs ----------------------------------------------------------------------------------------------
+
+
+def test_a_number_too_large_for_its_type_is_infinite():
+    run = alone(_scaled, ("float32", "float32*", "float32*"), 1e300)
+    y = np.zeros(2, np.float32)
+    LINKER.link([lambda x, y: run(x, y)], [(0, 1)], [0, 1])([], np.ones(2, np.float32), y)
+    assert np.isinf(y).all()
 
 
 @loop
