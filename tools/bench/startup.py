@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from .process import ROOT, environment
+from .process import environment
 from .rounds import Result, Settings
 
 _OURS = """
@@ -96,5 +96,5 @@ def _call(program: tuple[str, ...], folder: Path, threads: int) -> str:
     command = [sys.executable, *(p.format(folder=str(folder)) if "{folder" in p else p for p in program)]
     own = environment(threads)
     own.pop("PYTHONDONTWRITEBYTECODE", None)  # the first turn leaves every module compiled, as an installation does
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=own, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=own, check=False)
     return "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["it failed"])[-1]
