@@ -145,9 +145,35 @@ def is_random(case: Case) -> bool:
     return any(n.op_type in ("Bernoulli", "RandomUniformLike") for n in case.model().graph.node)
 
 
+def in_range(case: Case) -> Any:
+    """Which numbers a cast from float to an integer of less than a byte says something about; None for other cases.
+
+    "Casting from floating point to fixed point: undefined if OOR (out of range)": there the suite has what the version
+    of ml_dtypes that is installed makes of them.
+    """
+    model = case.model()
+    made = model.graph.output[0].type.tensor_type.elem_type
+    kinds = {n.op_type for n in model.graph.node}
+    name = TensorProto.DataType.Name(made).lower() if made else ""
+    if not kinds <= {"Cast", "CastLike"} or name not in NARROW:
+        return None
+    (inputs, _), *_ = case.data()
+    x, (low, high) = np.asarray(inputs[0]), NARROW[name]
+    return (x.astype(np.float64) >= low) & (x.astype(np.float64) <= high)
+
+
+NARROW = {"int2": (-2, 1), "uint2": (0, 3), "int4": (-8, 7), "uint4": (0, 15)}
+"""Integer types of less than a byte, and their smallest and largest number."""
+
+
 def compare(got: list[Any], expected: list[Any], case: Case) -> None:
     """Raises AssertionError unless the outputs are alike, by the suite's own tolerances."""
     np.testing.assert_equal(len(got), len(expected), "number of outputs")
+    defined = in_range(case)
+    if defined is not None:
+        np.testing.assert_equal((got[0].dtype, got[0].shape), (expected[0].dtype, expected[0].shape))
+        np.testing.assert_array_equal(got[0][defined], expected[0][defined])
+        return
     if is_random(case):
         for a, b in zip(got, expected, strict=True):
             np.testing.assert_equal((a.dtype, a.shape, np.setdiff1d(a, b).size), (b.dtype, b.shape, 0))
