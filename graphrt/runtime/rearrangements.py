@@ -23,6 +23,16 @@ RESHAPES = frozenset(
 """Ops that only move the axes of their first input, and those that only give it another shape."""
 
 
+def permutation(perm: object, rank: int, is_undone: bool) -> tuple[int, ...]:
+    """The order of the axes that Transpose makes with this attribute, or the order that undoes it.
+
+    >>> permutation((2, 0, 1), 3, False), permutation((2, 0, 1), 3, True), permutation(None, 3, False)
+    ((2, 0, 1), (1, 2, 0), (2, 1, 0))
+    """
+    order = tuple(i % rank for i in perm) if isinstance(perm, tuple) else tuple(range(rank))[::-1]
+    return tuple(order.index(i) for i in range(rank)) if is_undone else order
+
+
 def fuse_rearrangements(nodes: Sequence[Node], graph: Graph, known: Inferred, kept: Container[str]) -> list[Node]:
     """The nodes, each pair of these as one, where the second stands.
 

@@ -351,16 +351,12 @@ class Session:
         overwritten: Arrays = {}
         if plan.overwritten and self._weights is not None:
             overwritten = self._weights.writable(plan.overwritten, self.parameters)
-        weight = self._lending.of
-        given = {
-            # what is kept of weights is known by the view of them: one that others may write to is a new one each time
-            n: lent(feeds[n])
-            if n in feeds
-            else lent(now.weights[n])
-            if n in plan.prepared
-            else weight(n, now.weights[n])
-            for n in plan.feeds
-        }
+        given = {n: lent(feeds[n]) for n in plan.feeds if n in feeds}
+        for n in plan.feeds:
+            if n in plan.prepared and n not in feeds:
+                given[n] = lent(now.weights[n])  # a new view, as what was prepared of a weight is known by its view
+            elif n not in feeds:
+                given[n] = self._lending.of(n, now.weights[n])
         with self._limited():
             slots = execute(plan, given, context, overwritten)
         taken: set[int] = set()

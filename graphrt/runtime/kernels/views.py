@@ -6,6 +6,7 @@ from itertools import accumulate, pairwise
 
 from graphrt.definitions import Kernel, KernelSite, View, kernel
 from graphrt.op import Array
+from graphrt.runtime.rearrangements import permutation
 from graphrt.types import TensorType
 
 
@@ -23,27 +24,17 @@ def _reshaping(op_type: str) -> Kernel:
     return Kernel(f"{name}{'_cotangent' if suffix else ''}_to_known_shape", op_type, make)
 
 
-@kernel("Transpose")
-def transpose_of_known_rank(site: KernelSite) -> View | None:
-    """A view with the axes in their new order."""
-    data = site.inputs["data"]
-    if not isinstance(data, TensorType) or data.shape is None:
-        return None
-    rank, perm = len(data.shape), site.attributes["perm"]
-    order = tuple(range(rank))[::-1] if perm is None else tuple(i % rank for i in perm)
-    return View(lambda data: data.transpose(order))
+def _transposing(op_type: str, name: str) -> Kernel:
+    """A view with the axes in their new order, or of a cotangent in their old one."""
 
+    def make(site: KernelSite) -> View | None:
+        x = site.inputs.get(name)
+        if not isinstance(x, TensorType) or x.shape is None:
+            return None
+        order = permutation(site.attributes["perm"], len(x.shape), is_undone=name == "ct")
+        return View(lambda x, *rest: x.transpose(order))
 
-@kernel("Transpose.vjp[data]")
-def transpose_cotangent_of_known_rank(site: KernelSite) -> View | None:
-    """A view with the axes in their old order."""
-    ct = site.inputs.get("ct")
-    if not isinstance(ct, TensorType) or ct.shape is None:
-        return None
-    rank, perm = len(ct.shape), site.attributes["perm"]
-    order = tuple(range(rank))[::-1] if perm is None else tuple(i % rank for i in perm)
-    back = tuple(order.index(axis) for axis in range(rank))
-    return View(lambda ct, *rest: ct.transpose(back))
+    return Kernel(f"transpose{'_cotangent' if name == 'ct' else ''}_of_known_rank", op_type, make)
 
 
 @kernel("Split")
@@ -65,5 +56,5 @@ def split_at_known_places(site: KernelSite) -> View | None:
 KERNELS = (
     *map(_reshaping, ("Reshape", "Flatten", "Squeeze", "Unsqueeze")),
     *map(_reshaping, ("Reshape.vjp[data]", "Flatten.vjp[input]", "Squeeze.vjp[data]", "Unsqueeze.vjp[data]")),
-    transpose_of_known_rank, transpose_cotangent_of_known_rank, split_at_known_places,
+    _transposing("Transpose", "data"), _transposing("Transpose.vjp[data]", "ct"), split_at_known_places,
 )  # fmt: skip

@@ -99,6 +99,7 @@ def reduction(function: Callable[..., Any]) -> Loop:
 
 
 def type_of(name: str) -> Any:
+    """numba's type for a name as `Loop.compiled` takes it."""
     word, _, axes = name.rstrip("]").partition("[")
     scalar = getattr(types, word.rstrip("*"))
     if axes:

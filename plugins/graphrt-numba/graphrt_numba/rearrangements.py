@@ -6,7 +6,7 @@ import math
 
 from graphrt.definitions import Into
 from graphrt.plugin import Graph, KernelSite, TensorType, kernel
-from graphrt.runtime.rearrangements import RESHAPES, TRANSPOSES
+from graphrt.runtime.rearrangements import RESHAPES, TRANSPOSES, permutation
 from graphrt_numba.sharing import PRIORITY, bounds_of, by_rows, is_worth, launching
 
 SPEED = 0.4
@@ -31,19 +31,8 @@ def rearrangement(site: KernelSite) -> Into | None:
 
     rows = math.prod(outer)
     run = by_rows(loops.copy_rows, ["float32[4]", "float32*"], bounds_of(rows, math.prod(shape) * SPEED))
-    return launching(
-        site, lambda x, *rest: run(x.transpose(order)[(None,) * (4 - len(order))], rest[-1].ravel())
-    )  # fmt: skip
-
-
-def permutation(perm: object, rank: int, is_undone: bool) -> tuple[int, ...]:
-    """The order of the axes that Transpose makes, or that undoes it.
-
-    >>> permutation((2, 0, 1), 3, False), permutation((2, 0, 1), 3, True), permutation(None, 3, False)
-    ((2, 0, 1), (1, 2, 0), (2, 1, 0))
-    """
-    order = tuple(i % rank for i in perm) if isinstance(perm, tuple) else tuple(range(rank))[::-1]
-    return tuple(order.index(i) for i in range(rank)) if is_undone else order
+    more = (None,) * (4 - len(order))
+    return launching(site, lambda x, *rest: run(x.transpose(order)[more], rest[-1].ravel()))
 
 
 KERNELS = (rearrangement,)

@@ -69,12 +69,12 @@ def _number_at(context: Any, at: Any) -> Any:
 
 
 @cache
-def _unpacker(kinds: tuple[str, ...]) -> int:
-    """Where the function is that calls a loop, given as an address, with arguments of these types at another one."""
+def _unpacker(kinds: tuple[str, ...]) -> Loop:
+    """What calls a loop, given as an address, with arguments of these types at another; kept, as its code is in use."""
     name = f"unpack_{hashlib.sha256(' '.join(kinds).encode()).hexdigest()[:16]}"
     space: dict[str, Any] = {"unpacked": _unpacked, "__name__": __name__}
     exec(compile(f"def {name}(loop, numbers): unpacked(loop, numbers, {' '.join(kinds)!r})", "unpack", "exec"), space)
-    return Loop(space[name]).address("int64", "int64")
+    return Loop(space[name])
 
 
 @loop
@@ -252,7 +252,8 @@ class Program:
         data: list[tuple[int, int]] = []  # places of addresses, and these
         for launch in launches:
             start = len(numbers)
-            numbers += [_unpacker(launch.kinds), launch.loop.address(*launch.kinds), 0, 0]
+            unpack, run = _unpacker(launch.kinds).address("int64", "int64"), launch.loop.address(*launch.kinds)
+            numbers += [unpack, run, 0, 0]
             if launch.verdict is not None:
                 data.append((start + 2, _address(launch.verdict)))
             for kind, value in zip(launch.kinds, (*launch.bound, *launch.given), strict=True):
